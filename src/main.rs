@@ -1,0 +1,3 @@
+//! The door: arguments, settings, command, exit code.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! What a stage hands to the shard.
