@@ -24,6 +24,14 @@ pub const EMIT_OVERHEAD_BYTES: usize = 1024;
 
 // shard
 
+// settings
+
+/// Shards of one stage in one process: more threads than any host has cores to spare.
+pub const SHARDS_MAX: u16 = 256;
+
+/// Partitions of one of our own topics: beyond it brokers suffer more than we gain.
+pub const TOPIC_PARTITIONS_MAX: u16 = 1_000;
+
 // metrics and HTTP
 
 /// Series per metric family: 10,000 tenants are a large deployment; past it lies an accident.

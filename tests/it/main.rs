@@ -1,1 +1,3 @@
-//! placeholder
+//! Seconds, no broker.
+
+mod tidy;
