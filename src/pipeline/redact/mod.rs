@@ -1,1 +1,3 @@
 //! The room `redact`.
+
+pub mod plan;
