@@ -4,7 +4,10 @@
 //! scan -> decode views -> candidates -> context score -> action; what cannot be scanned whole is
 //! masked strictly, never passed on.
 
+pub mod plan;
+
 mod finding;
+mod views;
 
 pub mod canonical;
 pub mod plan;
