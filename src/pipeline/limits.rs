@@ -82,6 +82,78 @@ const _: () =
 
 // measure
 
+/// Width of a bucket of event time: the finest step of every window.
+pub const BUCKET_MS: i64 = 10_000;
+
+/// Longest service name kept as it is; a longer one is no name.
+pub const SERVICE_BYTES_MAX: usize = 128;
+
+/// How far ahead of SCRUB's clock an event time may lie; beyond it is a wrong clock.
+pub const EVENT_TIME_AHEAD_MS_MAX: i64 = 5 * 60_000;
+
+/// Marks of source partitions are sent at least this often.
+pub const MARK_INTERVAL_MS: i64 = 1_000;
+
+/// A partition that was read to its end this recently counts as caught up though records came
+/// since; well inside [`LATE_AFTER_MS`].
+pub const CAUGHT_UP_HOLD_MS: i64 = 3_000;
+
+/// Series one transaction counts apart; a flood of tenants goes to `_other`.
+pub const SERIES_PER_TRANSACTION_MAX: usize = 20_000;
+
+/// Services one tenant has apart, so that a tenant inventing names crowds out only itself.
+pub const SERVICES_PER_TENANT_MAX: usize = 100;
+
+/// Buckets one transaction keeps apart per series: an hour; records spread wider are a replay and
+/// count without their time.
+pub const BUCKETS_PER_SERIES_PER_TRANSACTION_MAX: usize = 360;
+
+/// Sessions one transaction passes on.
+pub const SESSIONS_PER_TRANSACTION_MAX: usize = 50_000;
+
+/// Entries of one measure record: at 1.7 kB for the worst entry it stays under 1 MB, the default
+/// limit of a Kafka record.
+pub const MEASURE_ENTRIES_PER_RECORD_MAX: usize = 400;
+
+/// What lies this far behind the event time W is late and counted apart.
+pub const LATE_AFTER_MS: i64 = 60_000;
+
+/// A source partition that says nothing for this long no longer holds W back.
+pub const SOURCE_SILENT_MS_MAX: i64 = 30_000;
+
+/// A source partition further behind than this is replaying: it adds to totals only.
+pub const SOURCE_BEHIND_MS_MAX: i64 = 30 * 60_000;
+
+/// A silent source partition is forgotten after this.
+pub const SOURCE_FORGOTTEN_AFTER_MS: i64 = 24 * 3_600_000;
+
+/// How far an append time may run ahead of the latest tick, and lag behind `now`, before it is
+/// taken for a wrong clock.
+pub const APPEND_TIME_SKEW_MS_MAX: i64 = 5_000;
+
+/// How long append times must stay below `now` before it is set back.
+pub const SET_BACK_AFTER_MS: i64 = 10_000;
+
+/// Longest window of a rule: an hour of 10-second buckets.
+pub const WINDOW_MS_MAX: i64 = 3_600_000;
+
+/// Series one measures partition keeps; further ones are counted under `_other`.
+pub const SERIES_PER_PARTITION_MAX: usize = 50_000;
+
+/// How long a session is remembered: the day in which a customer may write again.
+pub const SESSION_KEPT_MS: i64 = 24 * 3_600_000;
+
+/// Sessions one measures partition remembers, at about 150 bytes each.
+pub const SESSIONS_PER_PARTITION_MAX: usize = 200_000;
+
+/// Sessions remembered per tenant, so that a tenant inventing sessions crowds out only itself.
+pub const SESSIONS_PER_TENANT_MAX: usize = 20_000;
+
+const _: () = assert!(WINDOW_MS_MAX % BUCKET_MS == 0);
+const _: () = assert!(LATE_AFTER_MS % BUCKET_MS == 0);
+const _: () = assert!(CAUGHT_UP_HOLD_MS * 10 <= LATE_AFTER_MS);
+const _: () = assert!(SESSIONS_PER_TENANT_MAX <= SESSIONS_PER_PARTITION_MAX);
+
 // alert
 
 // emit
