@@ -1,5 +1,8 @@
-//! The room `daemon`.
+//! The world: the shard that carries every guarantee, the brokers it runs on, its supervisor, the
+//! endpoint and the own log.
 
+pub mod broker;
+pub mod clock;
 pub mod http;
 pub mod metrics;
 mod openmetrics;

@@ -10,6 +10,10 @@ use std::sync::Arc;
 use super::metric::MetricUpdate;
 use super::record::{Header, RecordBatch, Timestamp, TopicPartition};
 
+/// Header that every record we write carries: the transactional id of its writer. A new owner of a
+/// partition reads it to end the transaction a dead owner left open.
+pub const WRITER_HEADER: &str = "w";
+
 /// One record to be produced.
 #[derive(Clone, Copy)]
 pub struct OutputRecord<'a> {
