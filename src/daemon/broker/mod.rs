@@ -16,6 +16,8 @@
 //! * Offsets are committed through transactions only. Partitions are assigned cooperatively
 //!   (cooperative-sticky); an eager protocol shows as `Revoked` of everything, then `Assigned`.
 
+pub mod embedded;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
