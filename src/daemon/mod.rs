@@ -7,3 +7,6 @@ pub mod http;
 pub mod metrics;
 mod openmetrics;
 pub mod telemetry;
+mod restore;
+pub mod shard;
+pub mod supervisor;

@@ -191,6 +191,16 @@ pub const HTTP_CONNECTIONS_MAX: usize = 64;
 
 /// Time a client has to send its request head; slow ones hold a connection slot.
 pub const HTTP_HEADER_READ_MS_MAX: u64 = 5_000;
+/// Bytes of input after which a transaction is committed: bounds what a failure repeats, and with
+/// it the memory of outputs and pending state.
+pub const TRANSACTION_INPUT_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of outputs held before they are handed to the producer.
+pub const UNSENT_OUTPUT_BYTES_MAX: usize = 256 << 10;
+
+/// Partitions of one shard restored at the same time: each holds at most one answer in memory.
+pub const RESTORES_CONCURRENT_MAX: usize = 8;
+
 // embedded broker
 
 /// Bytes in the producer's queue of the broker in memory, as `queue.buffering.max.kbytes` of the
