@@ -4,6 +4,8 @@ pub mod record;
 
 pub mod limits;
 
+pub mod metric;
+
 pub mod ingest;
 
 pub mod redact;
