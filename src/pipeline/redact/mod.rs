@@ -4,8 +4,6 @@
 //! scan -> decode views -> candidates -> context score -> action; what cannot be scanned whole is
 //! masked strictly, never passed on.
 
-pub mod plan;
-
 mod finding;
 mod views;
 
