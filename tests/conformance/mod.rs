@@ -44,9 +44,11 @@ pub(crate) struct Scenario<B: Bench> {
     pub(crate) run: fn(&B, &'static str),
 }
 
+type Entry<B> = (&'static str, fn(&B, &'static str));
+
 /// Every scenario.
 pub(crate) fn scenarios<B: Bench>() -> Vec<Scenario<B>> {
-    let all: [(&'static str, fn(&B, &'static str)); 18] = [
+    let all: [Entry<B>; 18] = [
         ("metadata-comes-back", transaction::metadata_comes_back),
         ("metadata-too-large", transaction::metadata_too_large),
         ("pending-offset", transaction::pending_offset_is_not_told),

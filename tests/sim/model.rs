@@ -51,24 +51,32 @@ impl Bench for ModelBench {
     }
 
     fn create_topic(&self, topic: &str, partitions: i32) {
-        self.cluster.create_topic(topic, TopicConfig::new(partitions)).unwrap();
+        self.cluster.create_topic(topic, TopicConfig::new(partitions)).expect("a new topic");
     }
 
     fn produce(&self, topic: &str, partition: i32, value: &str) {
         let body = Body::new(None, Some(value.as_bytes()));
-        self.cluster.produce(&TopicPartition::new(topic, partition), None, body).unwrap();
+        self.cluster
+            .produce(&TopicPartition::new(topic, partition), None, body)
+            .expect("the partition is there");
     }
 
     fn committed_values(&self, topic: &str, partition: i32) -> Vec<String> {
         let partition = TopicPartition::new(topic, partition);
-        let (records, next) = self.cluster.read(&partition, Isolation::ReadCommitted, 0).unwrap();
-        assert_eq!(next, self.cluster.watermarks(&partition).unwrap().1, "a transaction is open");
-        let values = records.into_iter().map(|record| record.body.value.unwrap().into_vec());
-        values.map(|value| String::from_utf8(value).unwrap()).collect()
+        let (records, next) =
+            self.cluster.read(&partition, Isolation::ReadCommitted, 0).expect("readable");
+        assert_eq!(
+            next,
+            self.cluster.watermarks(&partition).expect("it is there").1,
+            "a transaction is open"
+        );
+        let values =
+            records.into_iter().map(|record| record.body.value.expect("values only").into_vec());
+        values.map(|value| String::from_utf8(value).expect("text")).collect()
     }
 
     fn pass(&self, time: Duration) {
-        self.clock.advance(i64::try_from(time.as_millis()).unwrap());
+        self.clock.advance(i64::try_from(time.as_millis()).expect("short"));
     }
 }
 
