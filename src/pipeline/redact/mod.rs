@@ -7,8 +7,10 @@
 mod finding;
 
 pub mod canonical;
+pub mod keyring;
 pub mod plan;
 pub mod policy;
+pub mod token;
 
 pub use finding::{
     Disposition, EntityKind, Finding, Partial, Position, Report, Scope, StrictReason, Surface,
