@@ -8,8 +8,10 @@ mod finding;
 mod views;
 
 pub mod canonical;
+pub mod keyring;
 pub mod plan;
 pub mod policy;
+pub mod token;
 
 pub use finding::{
     Disposition, EntityKind, Finding, Partial, Position, Report, Scope, StrictReason, Surface,
