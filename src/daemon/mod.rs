@@ -4,6 +4,7 @@
 pub mod broker;
 pub mod clock;
 pub mod http;
+pub mod keys;
 pub mod metrics;
 mod openmetrics;
 pub mod telemetry;

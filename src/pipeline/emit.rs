@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::limits::EMIT_OVERHEAD_BYTES;
-use super::record::{Header, Timestamp, TopicPartition};
+use super::record::{Header, SourceRecord, Timestamp, TopicPartition};
 use super::redact::RedactedRecord;
 use super::step::{OutputRecord, Outputs};
 
@@ -285,6 +285,14 @@ fn dead_letter_value(letter: &DeadLetter<'_>) -> Vec<u8> {
         "size_bytes": letter.size_bytes,
     });
     value.to_string().into_bytes()
+}
+
+/// The source offset that a redacted record's header names.
+#[must_use]
+pub fn source_offset(record: &SourceRecord<'_>) -> Option<i64> {
+    let header = record.headers.iter().rev().find(|header| header.name == SOURCE_HEADER)?;
+    let text = std::str::from_utf8(header.value?).ok()?;
+    text.rsplit_once('/')?.1.parse().ok()
 }
 
 fn write_source(text: &mut Vec<u8>, topic_partition: &TopicPartition, offset: i64) {

@@ -82,6 +82,8 @@ metrics! {
     AuditChainHeight, "blotter_audit_chain_height", Gauge, ["topic", "partition"];
     #[doc = "Unix time of the last committed seal of a source partition."]
     AuditSealTimestamp, "blotter_audit_seal_timestamp_seconds", Gauge, ["topic", "partition"];
+    #[doc = "Findings of restores that an operator must know (gaps, recoveries), by name and severity."]
+    RestoreFindings, "blotter_restore_findings_total", Counter, ["finding", "severity"];
     #[doc = "Bot turns, by tenant."]
     BotTurns, "blotter_bot_turns_total", Counter, ["tenant"];
     #[doc = "Bot turns that ended in a fallback, by tenant."]

@@ -230,6 +230,17 @@ impl Partition {
         Some(&ready.committed)
     }
 
+    /// The open transaction's outcome is unknown: what it would have committed, and the state is
+    /// forgotten until a restore tells.
+    pub(super) fn suspend(&mut self) -> Option<OffsetCommit> {
+        let source = self.source.clone();
+        let state = self.pending()?;
+        let metadata = state.metadata.to_string();
+        let commit = OffsetCommit { topic_partition: source, offset: state.position, metadata };
+        self.discard();
+        Some(commit)
+    }
+
     /// The open transaction is lost.
     pub(super) fn discard(&mut self) {
         if let Phase::Ready(ready) = &mut self.phase {
