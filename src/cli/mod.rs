@@ -145,3 +145,13 @@ fn dispatch(line: CommandLine) -> Result<Exit, Failure> {
         Command::Keys(arguments) => keys::run(&common, &arguments),
     }
 }
+
+/// Writes to stdout; a reader that has gone away ends the command quietly.
+fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::io("stdout", &error))
+        }
+        _ => Ok(()),
+    }
+}

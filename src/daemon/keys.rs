@@ -135,6 +135,20 @@ pub fn deployment_public(folder: &Path, text: Option<&str>) -> Result<PublicKey,
     })
 }
 
+/// Certifies an instance's public key with the deployment key in `folder`.
+///
+/// # Errors
+/// The folder holds no deployment key, see [`KeysError`].
+pub fn certify(
+    folder: &Path,
+    deployment: &Deployment,
+    key: PublicKey,
+) -> Result<Certificate, KeysError> {
+    let path = folder.join(DEPLOYMENT_KEY_FILE);
+    let seed = parse_seed(&path, &read_private(&path)?)?;
+    Ok(DeploymentKey::from_seed(&seed).certify(deployment.as_str(), key))
+}
+
 /// Fills `buffer` from the operating system's generator.
 pub fn random(buffer: &mut [u8]) {
     getrandom::fill(buffer).expect("the operating system gives random bytes");

@@ -1,3 +1,4 @@
 //! Seconds, no broker.
 
+mod chain_tamper;
 mod tidy;

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::super::chain::ChainHead;
+use super::super::chain::{CHAIN_FIELDS_BYTES, ChainHead};
 use super::super::entry::{Kind, PolicyHash, ShortPolicyHash};
 use super::super::json::{read_base64, read_hex};
 use super::super::keys::KeyId;
@@ -66,7 +66,7 @@ impl Verifier {
     }
 
     fn check_source(&mut self, at: At, entry: &[u8]) -> Result<(), Fault> {
-        let body = entry.get(super::CHAIN_FIELDS_BYTES..).unwrap_or_default();
+        let body = entry.get(CHAIN_FIELDS_BYTES..).unwrap_or_default();
         let Some(offset) = body.strip_prefix(self.source.as_slice()) else {
             let expected = format!("source {}", self.trust.source);
             return Err(self.fault(FaultKind::WrongOrigin, at, expected, "another source"));

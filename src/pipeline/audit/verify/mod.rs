@@ -11,9 +11,7 @@ mod wire;
 
 use super::super::limits::AUDIT_ENTRY_BYTES_MAX;
 use super::super::record::TopicPartition;
-use super::chain::{
-    CHAIN_FIELDS_BYTES, ChainFields, ChainFieldsError, ChainHead, Deployment, GENESIS_PREV, Origin,
-};
+use super::chain::{ChainFields, ChainFieldsError, ChainHead, Deployment, GENESIS_PREV, Origin};
 use super::commitment::Commitment;
 use super::entry::{Kind, ShortPolicyHash, source_prefix};
 use super::json::hex;
@@ -156,8 +154,8 @@ impl Default for Open {
 struct Suspect {
     earlier: Fault,
     later: Fault,
-    /// Leaf of the later entry, had it recorded what the earlier one hashes to.
-    leaf_if_repaired: Hash,
+    /// When the next entry recorded this, the later entry is as it was written.
+    later_leaf: Hash,
 }
 
 impl Verifier {
@@ -198,7 +196,8 @@ impl Verifier {
             return Err(suspect.resolve(entry));
         }
         let fields = self.read_fields(place, entry)?;
-        let at = At { place, seq: Some(fields.seq) };
+        let seq = self.expected_seq().unwrap_or(fields.seq);
+        let at = At { place, seq: Some(seq) };
         if let Some(start) = self.start.take() {
             self.begin(start, at, &fields, entry)?;
         } else if !self.link(at, &fields, entry)? {
@@ -251,8 +250,13 @@ impl Verifier {
         self.head
     }
 
+    /// The number of the next entry, once there was one.
+    fn expected_seq(&self) -> Option<u64> {
+        self.head.map(|head| if self.ended { 0 } else { head.seq + 1 })
+    }
+
     fn read_fields(&self, place: i64, entry: &[u8]) -> Result<ChainFields, Fault> {
-        let at = At { place, seq: self.head.map(|head| head.seq + 1) };
+        let at = At { place, seq: self.expected_seq() };
         if entry.len() > AUDIT_ENTRY_BYTES_MAX {
             let limit = format!("at most {AUDIT_ENTRY_BYTES_MAX} bytes");
             return Err(self.fault(FaultKind::TooLong, at, limit, entry.len().to_string()));
@@ -328,21 +332,31 @@ impl Verifier {
         if fields.prev == head.leaf {
             return Ok(true);
         }
-        let (expected, found) = (hex(&head.leaf), hex(&fields.prev));
+        self.suspect(at, head, fields, entry).map(|()| false)
+    }
+
+    /// Entry `head` does not hash to what `entry` recorded. Signatures settle whose fault it is at
+    /// once; where there is none, the next entry does.
+    fn suspect(
+        &mut self,
+        at: At,
+        head: ChainHead,
+        fields: &ChainFields,
+        entry: &[u8],
+    ) -> Result<(), Fault> {
+        let (leaf, prev) = (hex(&head.leaf), hex(&fields.prev));
+        let place = At { place: self.head_place, seq: Some(head.seq) };
         let kind = FaultKind::WrongPrev;
-        let later = self.fault(kind, at, format!("prev {expected}"), format!("prev {found}"));
-        // The leaf of an intact seal is settled by its signature.
+        let earlier = self.fault(kind, place, format!("leaf {prev}"), format!("leaf {leaf}"));
+        let later = self.fault(kind, at, format!("prev {leaf}"), format!("prev {prev}"));
         if self.head_kind == Kind::Seal {
             return Err(later);
         }
-        let place = At { place: self.head_place, seq: Some(head.seq) };
-        let earlier = self.fault(kind, place, format!("leaf {found}"), format!("leaf {expected}"));
-        if fields.kind == Kind::Seal && self.signature_verifies(entry) {
-            return Err(earlier);
+        if fields.kind == Kind::Seal {
+            return Err(if self.signature_verifies(entry) { earlier } else { later });
         }
-        let leaf_if_repaired = leaf_hash(&with_prev(entry, &head.leaf));
-        self.suspect = Some(Suspect { earlier, later, leaf_if_repaired });
-        Ok(false)
+        self.suspect = Some(Suspect { earlier, later, later_leaf: leaf_hash(entry) });
+        Ok(())
     }
 
     /// A genesis stands at seq 0 with no predecessor.
@@ -389,7 +403,7 @@ impl Verifier {
 impl Suspect {
     fn resolve(self, next: &[u8]) -> Fault {
         let recorded = ChainFields::read(next).map(|fields| fields.prev);
-        if recorded == Ok(self.leaf_if_repaired) { self.later } else { self.earlier }
+        if recorded == Ok(self.later_leaf) { self.earlier } else { self.later }
     }
 }
 
@@ -409,15 +423,6 @@ pub fn check_seal_root<'a>(
 ) -> Result<(), FaultKind> {
     let seal = Seal::read(entry).ok_or(FaultKind::Malformed)?;
     if seal.root == seal_root(commitments) { Ok(()) } else { Err(FaultKind::WrongRoot) }
-}
-
-fn with_prev(entry: &[u8], prev: &Hash) -> Vec<u8> {
-    let mut repaired = entry.to_vec();
-    let field = CHAIN_FIELDS_BYTES - 65..CHAIN_FIELDS_BYTES - 1;
-    if let Some(field) = repaired.get_mut(field) {
-        field.copy_from_slice(hex(prev).as_bytes());
-    }
-    repaired
 }
 
 fn describe(head: ChainHead) -> String {
