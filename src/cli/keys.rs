@@ -107,8 +107,7 @@ pub(super) fn run(common: &Common, arguments: &KeysArguments) -> Result<Exit, Fa
 }
 
 fn create(settings: &Settings, kek: Option<&str>, now: Timestamp) -> Result<Exit, Failure> {
-    let deployment = deployment(settings)?;
-    let material = open_or_create(&settings.keys.folder, kek, &deployment, now)?;
+    let material = open_or_create(&settings.keys.folder, kek, &settings.deployment, now)?;
     let mut report = String::new();
     for path in &material.created {
         report.push_str(&format!("made {}\n", path.display()));
@@ -127,19 +126,12 @@ fn certify_instance(settings: &Settings, arguments: &CertifyArguments) -> Result
     use crate::pipeline::audit::PublicKey;
     let key = PublicKey::parse(&arguments.public_key)
         .ok_or_else(|| Failure::new(Exit::Usage, "expected 43 characters of base64url"))?;
-    let certificate = keys::certify(&settings.keys.folder, &deployment(settings)?, key)?;
+    let certificate = keys::certify(&settings.keys.folder, &settings.deployment, key)?;
     let shown = arguments.out.display().to_string();
     std::fs::write(&arguments.out, format!("{}\n", certificate_text(&certificate)))
         .map_err(|error| Failure::io(&shown, &error))?;
     print(&format!("wrote {shown}\n"))?;
     Ok(Exit::Success)
-}
-
-fn deployment(settings: &Settings) -> Result<crate::pipeline::audit::Deployment, Failure> {
-    settings.deployment.clone().map_or_else(
-        || Err(Failure::new(Exit::Config, "audit.deployment: expected a name")),
-        Ok,
-    )
 }
 
 fn tenant_of(text: Option<&str>) -> Result<Option<TenantId>, Failure> {

@@ -9,5 +9,6 @@ pub mod metrics;
 mod openmetrics;
 pub mod telemetry;
 mod restore;
+pub mod service;
 pub mod shard;
 pub mod supervisor;

@@ -78,6 +78,11 @@ impl TopicTemplate {
         format!("{}{source}{}", self.prefix, self.suffix)
     }
 
+    /// A regular expression over the whole name that matches what [`TopicTemplate::matches`] does.
+    fn pattern(&self) -> String {
+        format!("{}.+{}", regex::escape(&self.prefix), regex::escape(&self.suffix))
+    }
+
     /// Whether this template could have made `topic`.
     #[must_use]
     pub fn matches(&self, topic: &str) -> bool {
@@ -118,6 +123,14 @@ pub struct TopicNames {
 }
 
 impl TopicNames {
+    /// The same as [`TopicNames::is_own`] as regular expressions over the whole name.
+    #[must_use]
+    pub fn own_patterns(&self) -> Vec<String> {
+        let fixed = [&self.measures, &self.dead_letters, &self.alerts, &self.watch_state];
+        let fixed = fixed.into_iter().map(|own| regex::escape(own));
+        [self.redacted.pattern(), self.audit.pattern()].into_iter().chain(fixed).collect()
+    }
+
     /// Whether `topic` is one of our outputs: such a topic is never read as a source.
     #[must_use]
     pub fn is_own(&self, topic: &str) -> bool {

@@ -197,6 +197,20 @@ pub const SHARDS_MAX: u16 = 256;
 /// Partitions of one of our own topics: beyond it brokers suffer more than we gain.
 pub const TOPIC_PARTITIONS_MAX: u16 = 1_000;
 
+// service
+
+/// Records one poll hands over: enough to amortise a turn of the loop, few enough to answer events.
+pub const POLL_RECORDS_MAX: usize = 5_000;
+
+/// Bytes one poll hands over.
+pub const POLL_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes one look-up of a restore answers with.
+pub const LOOKUP_BYTES_MAX: usize = 4 << 20;
+
+/// Age of a shard's last turn above which the process counts as hung: far above the longest call.
+pub const SHARD_TICK_AGE_MS_MAX: u64 = 60_000;
+
 // metrics and HTTP
 
 /// Series per metric family: 10,000 tenants are a large deployment; past it lies an accident.

@@ -43,6 +43,7 @@ pub(super) fn settings(loaded: &Loaded) -> Checked<Settings> {
         run: run(loaded)?,
         ingest,
         policy,
+        deployment: deployment(loaded)?,
         audit: audit(loaded)?,
         measure: raw.measure.enabled,
         alert: alert(loaded)?,
@@ -237,13 +238,16 @@ fn run(loaded: &Loaded) -> Checked<Run> {
     })
 }
 
+fn deployment(loaded: &Loaded) -> Checked<Deployment> {
+    Deployment::parse(&loaded.raw.audit.deployment)
+        .ok_or_else(|| loaded.error("audit.deployment", "expected 1 to 64 of A-Z a-z 0-9 . _ -"))
+}
+
 fn audit(loaded: &Loaded) -> Checked<Option<Audit>> {
     let raw = &loaded.raw.audit;
     if !raw.enabled {
         return Ok(None);
     }
-    let deployment = Deployment::parse(&raw.deployment)
-        .ok_or_else(|| loaded.error("audit.deployment", "expected 1 to 64 of A-Z a-z 0-9 . _ -"))?;
     if raw.heartbeat_ms < 1_000 {
         return Err(loaded.error("audit.heartbeat_ms", "must be at least 1000"));
     }
@@ -254,7 +258,7 @@ fn audit(loaded: &Loaded) -> Checked<Option<Audit>> {
     let adopt: Option<Vec<_>> = adopt.collect();
     let adopt = adopt.ok_or_else(|| loaded.error("audit.adopt", "expected TOPIC/PARTITION"))?;
     let heartbeat = Duration::from_millis(raw.heartbeat_ms.into());
-    Ok(Some(Audit { deployment, heartbeat, receipts: raw.receipts, adopt }))
+    Ok(Some(Audit { heartbeat, receipts: raw.receipts, adopt }))
 }
 
 fn alert(loaded: &Loaded) -> Checked<Option<Vec<Rule>>> {

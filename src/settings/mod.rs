@@ -40,6 +40,8 @@ pub struct Settings {
     pub ingest: IngestRules,
     /// What is redacted.
     pub policy: Policy,
+    /// Name of the deployment.
+    pub deployment: Deployment,
     /// The audit trail, when it is on.
     pub audit: Option<Audit>,
     /// Whether measures are sent.
@@ -137,8 +139,6 @@ pub struct Run {
 /// The audit trail.
 #[derive(Clone, Debug)]
 pub struct Audit {
-    /// Name of the deployment.
-    pub deployment: Deployment,
     /// A seal is written after this time though nothing was read.
     pub heartbeat: Duration,
     /// An entry for every record something was redacted in.
