@@ -4,9 +4,10 @@
 
 use blotter::pipeline::audit::{
     Action, ActorFact, Assurance, Certificate, Commitment, CommitmentKey, Deployment,
-    DeploymentKey, Disposition, Fate, Fault, FaultKind, Gap, GapReason, Genesis, InstanceKey,
-    InstanceName, KeyringId, Ledger, Origin, PolicyHash, Redaction, Report, Rotate, Sealer, Start,
-    StartKind, TenantFact, Trust, Verifier, check_seal_root, leaf_hash,
+    DeploymentKey, Disposition, Fate, Fault, FaultKind, Gap, GapReason, Genesis, HeadRef,
+    InstanceKey, InstanceName, KeyringId, Ledger, Origin, PolicyHash, Redaction, Report, Rotate,
+    SealedPosition, Sealer, Start, StartKind, TenantFact, Trust, Verifier, check_seal_root,
+    leaf_hash,
 };
 use blotter::pipeline::record::{SourceRecord, Timestamp, TopicPartition};
 

@@ -102,7 +102,7 @@ impl Restore {
             },
             None => {
                 let found = self.named_head().map(|head| head.incarnation);
-                let found = found.or(self.chain.map(|seal| seal.head.incarnation));
+                let found = found.or_else(|| self.chain.map(|seal| seal.head.incarnation));
                 let next = found.map_or(0, |incarnation| incarnation.saturating_add(1));
                 RestoredChain { origin: self.origin(next), ..self.new_chain(position, Vec::new()) }
             }
