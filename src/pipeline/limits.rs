@@ -225,6 +225,9 @@ const _: () = assert!(METRIC_SERIES_PER_FAMILY_MAX <= METRIC_SERIES_TOTAL_MAX);
 /// rules look back, or `increase()` would lose data.
 pub const METRIC_SERIES_IDLE_MS_MAX: i64 = 24 * 60 * 60 * 1000;
 
+/// How often idle series are looked for.
+pub const METRIC_EXPIRY_LOOK_MS: u64 = 10 * 60 * 1000;
+
 /// Connections served at once: a handful of scrapers and probes.
 pub const HTTP_CONNECTIONS_MAX: usize = 64;
 

@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use zeroize::Zeroizing;
+
 use super::load::{Loaded, SettingsError};
 use super::raw::Secret;
 use super::{
-    Audit, Fault, Group, Input, Kafka, Keys, Log, Run, Settings, StartPosition, Topics,
+    Audit, Fault, Group, Input, Keys, Log, Run, Settings, StartPosition, Topics,
 };
+use crate::daemon::broker::kafka::{KafkaConfig, Sasl, Security, Tls};
 use crate::daemon::telemetry::LogFormat;
 use crate::pipeline::alert::{Rule, default_rules};
 use crate::pipeline::audit::Deployment;
@@ -78,19 +81,13 @@ fn names(loaded: &Loaded) -> Checked<TopicNames> {
     Ok(names)
 }
 
-fn kafka(loaded: &Loaded) -> Checked<Kafka> {
+fn kafka(loaded: &Loaded) -> Checked<KafkaConfig> {
     let raw = &loaded.raw.kafka;
-    let mut properties = BTreeMap::new();
-    let mut set = |name: &str, value: &str| {
-        if !value.is_empty() {
-            properties.insert(name.to_owned(), value.to_owned());
-        }
-    };
-    let (protocol, tls, sasl) = match raw.security.as_str() {
-        "plaintext" => ("plaintext", false, false),
-        "tls" => ("ssl", true, false),
-        "sasl_plaintext" => ("sasl_plaintext", false, true),
-        "sasl_tls" => ("sasl_ssl", true, true),
+    let (tls, sasl) = match raw.security.as_str() {
+        "plaintext" => (false, false),
+        "tls" => (true, false),
+        "sasl_plaintext" => (false, true),
+        "sasl_tls" => (true, true),
         other => {
             let message = format!("`{other}` is none of plaintext, tls, sasl_plaintext, sasl_tls");
             return Err(loaded.error("kafka.security", message));
@@ -101,29 +98,50 @@ fn kafka(loaded: &Loaded) -> Checked<Kafka> {
                        kafka.allow_plaintext_password = true";
         return Err(loaded.error("kafka.security", message));
     }
-    set("security.protocol", protocol);
-    set("client.id", &raw.client_id);
-    set("compression.type", compression(loaded)?);
-    if tls {
-        set("ssl.ca.location", &raw.tls.ca_file);
-        set("ssl.certificate.location", &raw.tls.certificate_file);
-        set("ssl.key.location", &raw.tls.key_file);
-        let password = secret(loaded, "kafka.tls.key_password", &raw.tls.key_password, &raw.tls.key_password_file)?;
-        set("ssl.key.password", password.as_ref().map_or("", Secret::reveal));
-    }
-    if sasl {
-        let known = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
-        if !known.contains(&raw.sasl.mechanism.as_str()) {
-            let message = format!("`{}` is none of {}", raw.sasl.mechanism, known.join(", "));
-            return Err(loaded.error("kafka.sasl.mechanism", message));
-        }
-        set("sasl.mechanism", &raw.sasl.mechanism);
-        set("sasl.username", &raw.sasl.username);
-        let password = secret(loaded, "kafka.sasl.password", &raw.sasl.password, &raw.sasl.password_file)?;
-        set("sasl.password", password.as_ref().map_or("", Secret::reveal));
-    }
+    let security = Security {
+        tls: if tls { Some(kafka_tls(loaded)?) } else { None },
+        sasl: if sasl { Some(kafka_sasl(loaded)?) } else { None },
+    };
+    let run = &loaded.raw.run;
+    let mut properties: BTreeMap<String, String> = [
+        ("client.id", raw.client_id.clone()),
+        ("compression.type", compression(loaded)?.to_owned()),
+        ("queued.max.messages.kbytes", (run.prefetch_bytes >> 10).to_string()),
+        ("queue.buffering.max.kbytes", (run.send_queue_bytes >> 10).to_string()),
+    ]
+    .into_iter()
+    .map(|(name, value)| (name.to_owned(), value))
+    .collect();
     properties.extend(raw.properties.iter().map(|(name, value)| (name.clone(), value.clone())));
-    Ok(Kafka { brokers: raw.brokers.clone(), properties })
+    let config = KafkaConfig { brokers: raw.brokers.join(","), security, properties };
+    config.check().map_err(|error| loaded.error("kafka.properties", error.to_string()))?;
+    Ok(config)
+}
+
+fn kafka_tls(loaded: &Loaded) -> Checked<Tls> {
+    let raw = &loaded.raw.kafka.tls;
+    let password = secret(loaded, "kafka.tls.key_password", &raw.key_password, &raw.key_password_file)?;
+    Ok(Tls {
+        ca_file: raw.ca_file.clone(),
+        certificate_file: raw.certificate_file.clone(),
+        key_file: raw.key_file.clone(),
+        key_password: Zeroizing::new(password.as_ref().map_or("", Secret::reveal).to_owned()),
+    })
+}
+
+fn kafka_sasl(loaded: &Loaded) -> Checked<Sasl> {
+    let raw = &loaded.raw.kafka.sasl;
+    let known = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
+    if !known.contains(&raw.mechanism.as_str()) {
+        let message = format!("`{}` is none of {}", raw.mechanism, known.join(", "));
+        return Err(loaded.error("kafka.sasl.mechanism", message));
+    }
+    let password = secret(loaded, "kafka.sasl.password", &raw.password, &raw.password_file)?;
+    Ok(Sasl {
+        mechanism: raw.mechanism.clone(),
+        username: raw.username.clone(),
+        password: Zeroizing::new(password.as_ref().map_or("", Secret::reveal).to_owned()),
+    })
 }
 
 fn compression(loaded: &Loaded) -> Checked<&str> {
@@ -316,7 +334,6 @@ fn fault(loaded: &Loaded) -> Option<Fault> {
     (!raw.fault_point.is_empty()).then(|| Fault {
         point: raw.fault_point.clone(),
         marker: PathBuf::from(&raw.fault_marker),
-        skip: raw.fault_skip,
     })
 }
 

@@ -5,12 +5,12 @@ mod check;
 pub mod load;
 pub mod raw;
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::daemon::broker::kafka::KafkaConfig;
 use crate::daemon::telemetry::LogFormat;
 use crate::pipeline::alert::Rule;
 use crate::pipeline::audit::Deployment;
@@ -25,7 +25,7 @@ use load::{Loaded, SettingsError};
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How to reach Kafka.
-    pub kafka: Kafka,
+    pub kafka: KafkaConfig,
     /// What to read.
     pub input: Input,
     /// Where everything goes.
@@ -56,15 +56,6 @@ pub struct Settings {
     pub log: Log,
     /// A named point at which the loop waits for ever: tests kill the process there.
     pub fault: Option<Fault>,
-}
-
-/// How to reach Kafka.
-#[derive(Clone, Debug)]
-pub struct Kafka {
-    /// `host:port` of the brokers.
-    pub brokers: Vec<String>,
-    /// librdkafka properties from the typed settings and from `[kafka.properties]`.
-    pub properties: BTreeMap<String, String>,
 }
 
 /// What to read.
@@ -170,10 +161,8 @@ pub struct Log {
 pub struct Fault {
     /// Name of the point.
     pub point: String,
-    /// File made when it is reached.
+    /// File made when it is reached; the loop goes on when it is removed.
     pub marker: PathBuf,
-    /// Passes that are let through first.
-    pub skip: u32,
 }
 
 impl Settings {

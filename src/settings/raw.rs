@@ -253,8 +253,6 @@ pub struct RawDebug {
     pub fault_point: String,
     /// File made when the point is reached.
     pub fault_marker: String,
-    /// Passes of the point that are let through first.
-    pub fault_skip: u32,
 }
 
 /// A secret as written: prints as `***`.
