@@ -6,10 +6,13 @@
 
 mod finding;
 
+pub mod action;
 pub mod canonical;
 pub mod keyring;
+pub mod not_text;
 pub mod plan;
 pub mod policy;
+pub mod sentinel;
 pub mod token;
 
 pub use finding::{
