@@ -5,6 +5,7 @@
 //! masked strictly, never passed on.
 
 mod finding;
+mod views;
 
 pub mod action;
 pub mod canonical;
