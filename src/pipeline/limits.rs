@@ -39,6 +39,9 @@ pub const REDACT_KEPT_CHARACTERS_MAX: u8 = 4;
 /// Characters that stay hidden whenever some are kept.
 pub const REDACT_HIDDEN_CHARACTERS_MIN: usize = 6;
 
+/// Entries of a keyring: ten thousand tenants with five kinds of key and twenty epochs.
+pub const KEYRING_ENTRIES_MAX: usize = 1_000_000;
+
 /// The fixed number for JSON numbers: one digit less than the shortest phone number.
 pub const REDACT_NUMBER_REPLACEMENT_MAX: u32 = 999_999;
 

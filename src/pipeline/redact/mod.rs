@@ -7,9 +7,14 @@
 mod finding;
 mod views;
 
+pub mod action;
 pub mod canonical;
+pub mod keyring;
+pub mod not_text;
 pub mod plan;
 pub mod policy;
+pub mod sentinel;
+pub mod token;
 
 pub use finding::{
     Disposition, EntityKind, Finding, Partial, Position, Report, Scope, StrictReason, Surface,
