@@ -186,6 +186,11 @@ fn restore(
             })?;
             Ok(LookupAnswer::Records { batch, next })
         }
+        Lookup::OffsetAt { topic_partition, time } => {
+            let (topic, index) = state.topic_mut(topic_partition)?;
+            let log = topic.partitions.get(index).ok_or(ModelError::UnknownTopicOrPartition)?;
+            Ok(LookupAnswer::OffsetAt(log.offset_at(*time).unwrap_or_else(|| log.high())))
+        }
     }
 }
 
