@@ -6,10 +6,19 @@
 
 pub mod plan;
 
+mod context;
+mod email;
+mod engine;
 mod finding;
+mod json;
+mod phone;
+mod redactor;
+mod rewrite;
+mod rules;
 mod views;
 
 pub use finding::{
     Disposition, EntityKind, Finding, Partial, Position, Report, Scope, StrictReason, Surface,
     SurfaceClass,
 };
+pub use redactor::{Policy, Redactor, Strictness};
