@@ -149,7 +149,7 @@ mod tests {
     fn names_follow_the_conventions_of_prometheus() {
         for row in METRICS {
             assert!(row.name.starts_with("blotter_"), "{}", row.name);
-            let counter = row.kind == MetricKind::Counter;
+            let counter = row.kind == Counter;
             assert_eq!(row.name.ends_with("_total"), counter, "{}", row.name);
             assert!(row.help.ends_with('.'), "{}", row.name);
         }
