@@ -204,6 +204,45 @@ const _: () = assert!(SESSIONS_PER_TENANT_MAX <= SESSIONS_PER_PARTITION_MAX);
 
 // alert
 
+/// Rules that run.
+pub const ALERT_RULES_MAX: usize = 200;
+
+/// Longest `for` and `keep_firing_for` of a rule.
+pub const RULE_DURATION_MS_MAX: i64 = 24 * 3_600_000;
+
+/// Longest runbook address and channel name of a rule: each is copied into every message.
+pub const RULE_TEXT_BYTES_MAX: usize = 512;
+
+/// Alerts one measures partition keeps that are not inactive, at about 1 kB each.
+pub const ALERT_INSTANCES_MAX: usize = 20_000;
+
+/// New alerts one measures partition lets through per minute; the others wait.
+pub const NEW_ALERTS_PER_MINUTE_MAX: u32 = 60;
+
+/// A firing alert is re-emitted this often ...
+pub const LEASE_REFRESH_MS: i64 = 60_000;
+
+/// ... and ends by itself this long after its last message (Prometheus's four times).
+pub const LEASE_MS: i64 = 4 * LEASE_REFRESH_MS;
+
+/// The watchdog is re-emitted this often: three chances before it is 45 s old.
+pub const WATCHDOG_REFRESH_MS: i64 = 15_000;
+
+/// A resolve is repeated this often ...
+pub const RESOLVED_REPEAT_MS: i64 = 5 * 60_000;
+
+/// ... for this long, as Prometheus keeps its resolved alerts.
+pub const RESOLVED_REPEATED_FOR_MS: i64 = 15 * 60_000;
+
+/// A resolved alert's key leaves the compacted topic after this.
+pub const ALERT_FORGOTTEN_AFTER_MS: i64 = 24 * 3_600_000;
+
+/// The daemon's alerts about a single event fire for this long.
+pub const SYSTEM_ALERT_HOLD_MS: i64 = 15 * 60_000;
+
+const _: () = assert!(LEASE_MS - LEASE_REFRESH_MS >= 120_000);
+const _: () = assert!(RESOLVED_REPEATED_FOR_MS < ALERT_FORGOTTEN_AFTER_MS);
+
 // emit
 
 // shard
