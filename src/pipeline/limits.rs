@@ -160,6 +160,16 @@ const _: () = assert!(SESSIONS_PER_TENANT_MAX <= SESSIONS_PER_PARTITION_MAX);
 
 // shard
 
+/// Bytes of input after which a transaction is committed: bounds what a failure repeats, and with
+/// it the memory of outputs and pending state.
+pub const TRANSACTION_INPUT_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of outputs held before they are handed to the producer.
+pub const UNSENT_OUTPUT_BYTES_MAX: usize = 256 << 10;
+
+/// Partitions of one shard restored at the same time: each holds at most one answer in memory.
+pub const RESTORES_CONCURRENT_MAX: usize = 8;
+
 // embedded broker
 
 /// Bytes in the producer's queue of the broker in memory, as `queue.buffering.max.kbytes` of the

@@ -216,6 +216,12 @@ pub enum BrokerErrorKind {
 }
 
 impl BrokerErrorKind {
+    /// Whether the member can't go on: everything is dropped and connected anew (or ends).
+    #[must_use]
+    pub const fn ends_consumer(self) -> bool {
+        matches!(self, Self::InstanceFenced | Self::Fatal)
+    }
+
     /// A bounded word for labels and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -278,7 +284,11 @@ pub enum SendError {
 /// # Group metadata
 /// The implementation takes the group metadata (member, generation) when `poll` hands out an
 /// `Assigned` or a `Revoked` event, and at no other moment; `send_offsets` uses the one taken last.
-/// A member that slept past its session therefore presents its old generation and is refused.
+/// A member that slept past its session therefore presents its old generation and is refused. From
+/// the moment a `Revoked` with `lost` is handed out, `send_offsets` fails with `StaleMember` until
+/// the next `Assigned` has been handed out (a request without a member would not be fenced).
+/// After an `Assigned` or `Revoked` event no further one is handed out until `accept` or `release`
+/// has been called for it.
 pub trait Broker {
     /// Waits at most `wait` for records or events, and returns as soon as there is at least one,
     /// with whatever else is there already within the bounds of [`SlotConfig`]. Appends to
