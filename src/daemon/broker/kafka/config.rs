@@ -138,6 +138,9 @@ const COMMON: &[(&str, &str)] = &[
     ("allow.auto.create.topics", "false"),
 ];
 
+/// What `socket.timeout.ms` above says; a producer's must not exceed its transaction's time-out.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
 const CONSUMER: &[(&str, &str)] = &[
     ("enable.auto.commit", "false"),
     ("enable.auto.offset.store", "false"),
@@ -164,6 +167,8 @@ const PRODUCER: &[(&str, &str)] = &[
     ("partitioner", "murmur2_random"),
     ("compression.type", "lz4"),
     ("linger.ms", "5"),
+    // How long a record waits for a topic the brokers do not know (30 s by default).
+    ("topic.metadata.propagation.max.ms", "5000"),
     ("batch.size", "1000000"),
     ("queue.buffering.max.kbytes", "65536"),
 ];
@@ -187,12 +192,17 @@ impl KafkaConfig {
     /// A message may live longer than its transaction.
     pub fn check_slot(&self, slot: &SlotConfig) -> Result<(), ConfigRefused> {
         let transaction_ms = slot.transaction_timeout.as_millis();
-        for name in ["message.timeout.ms", "delivery.timeout.ms"] {
+        let bounded = [
+            ("message.timeout.ms", "a record"),
+            ("delivery.timeout.ms", "a record"),
+            ("socket.timeout.ms", "a request"),
+        ];
+        for (name, what) in bounded {
             let Some(value) = self.properties.get(name) else { continue };
             let fits = value.parse::<u128>().is_ok_and(|ms| (1..=transaction_ms).contains(&ms));
             if !fits {
                 let reason =
-                    format!("a record must not outlive its transaction of {transaction_ms} ms");
+                    format!("{what} must not outlive its transaction of {transaction_ms} ms");
                 return Err(ConfigRefused { property: name.to_owned(), reason });
             }
         }
@@ -254,9 +264,12 @@ impl KafkaConfig {
     pub(super) fn producer(&self, slot: &SlotConfig) -> ClientConfig {
         let mut config = self.client(PRODUCER);
         let timeout = millis(slot.transaction_timeout);
-        let named = ["message.timeout.ms", "delivery.timeout.ms"];
-        if !named.iter().any(|name| self.properties.contains_key(*name)) {
+        let named = |name: &str| self.properties.contains_key(name);
+        if !named("message.timeout.ms") && !named("delivery.timeout.ms") {
             config.set("message.timeout.ms", &timeout);
+        }
+        if !named("socket.timeout.ms") {
+            config.set("socket.timeout.ms", millis(slot.transaction_timeout.min(REQUEST_TIMEOUT)));
         }
         config.set("transaction.timeout.ms", timeout);
         config.set("transactional.id", &slot.transactional_id);
@@ -408,7 +421,7 @@ mod tests {
     #[test]
     fn a_record_never_outlives_its_transaction() {
         for (value, fits) in [("10000", true), ("10001", false), ("0", false), ("soon", false)] {
-            for name in ["message.timeout.ms", "delivery.timeout.ms"] {
+            for name in ["message.timeout.ms", "delivery.timeout.ms", "socket.timeout.ms"] {
                 assert_eq!(with(name, value).check_slot(&slot()).is_ok(), fits, "{name}={value}");
             }
         }

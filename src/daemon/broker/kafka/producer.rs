@@ -84,8 +84,8 @@ impl Transactions {
     }
 
     pub(super) fn begin(&mut self) -> Result<(), BrokerError> {
-        let producer = self.ready("begin_transaction")?;
-        producer.begin_transaction().map_err(|error| classify("begin_transaction", &error))?;
+        let producer = self.ready("begin")?;
+        producer.begin_transaction().map_err(|error| classify("begin", &error))?;
         self.deliveries.clear();
         self.sent = 0;
         self.tracked.clear();
@@ -175,7 +175,7 @@ impl Transactions {
         group: &ConsumerGroupMetadata,
         timeout: Duration,
     ) -> Result<(), BrokerError> {
-        const OPERATION: &str = "send_offsets_to_transaction";
+        const OPERATION: &str = "send_offsets";
         let mut list = TopicPartitionList::with_capacity(offsets.len());
         for offset in offsets {
             let TopicPartition { topic, partition } = &offset.topic_partition;
@@ -191,9 +191,7 @@ impl Transactions {
     }
 
     pub(super) fn commit(&mut self, timeout: Duration) -> Result<(), BrokerError> {
-        self.repeat("commit_transaction", timeout, |producer, left| {
-            producer.commit_transaction(left)
-        })
+        self.repeat("commit", timeout, |producer, left| producer.commit_transaction(left))
     }
 
     /// Calls again what the client calls retriable, within `timeout`.
