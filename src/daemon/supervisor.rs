@@ -222,3 +222,152 @@ pub fn log_panics_without_content() {
         tracing::error!(place, "panic");
     }));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use super::super::broker::embedded::EmbeddedBroker;
+    use super::super::broker::{BrokerError, Subscription};
+    use super::super::clock::SystemClock;
+    use super::super::shard::NoFaults;
+    use super::*;
+    use crate::pipeline::metric::MetricUpdate;
+    use crate::pipeline::record::{RecordBatch, Timestamp, TopicPartition};
+    use crate::pipeline::step::{
+        Delivery, LookupAnswer, OffsetCommit, Outputs, PauseRequest, RecordFailure, RestoreStep,
+    };
+
+    /// Fails with each of its errors in turn, then says that it was asked once too often.
+    struct Failing(Mutex<VecDeque<BrokerErrorKind>>);
+
+    impl Connector for Failing {
+        type Broker = EmbeddedBroker;
+
+        fn connect(&self, _slot: &SlotConfig) -> Result<EmbeddedBroker, BrokerError> {
+            let kind = self.0.lock().unwrap().pop_front().expect("asked once too often");
+            Err(BrokerError::new(kind, "connect", "scripted"))
+        }
+    }
+
+    struct Nowhere;
+
+    impl MetricSink for Nowhere {
+        fn publish(&self, _updates: Vec<MetricUpdate>) {}
+    }
+
+    struct Idle;
+
+    impl Stage for Idle {
+        fn assign(&mut self, _: &TopicPartition, _: Timestamp) -> RestoreStep {
+            RestoreStep::Ready { position: 0 }
+        }
+        fn restore(&mut self, _: &TopicPartition, _: LookupAnswer, _: Timestamp) -> RestoreStep {
+            RestoreStep::Ready { position: 0 }
+        }
+        fn revoke(&mut self, _: &TopicPartition) {}
+        fn output_partitions(&self, _: &TopicPartition) -> Vec<TopicPartition> {
+            Vec::new()
+        }
+        fn process(
+            &mut self,
+            _: &RecordBatch,
+            _: std::ops::Range<usize>,
+            _: Timestamp,
+            _: &mut Outputs,
+        ) -> Result<(), RecordFailure> {
+            Ok(())
+        }
+        fn reject(
+            &mut self,
+            _: &RecordBatch,
+            _: usize,
+            _: &'static str,
+            _: Timestamp,
+            _: &mut Outputs,
+        ) {
+        }
+        fn caught_up(&mut self, _: &TopicPartition, _: Timestamp) {}
+        fn due(&self, _: Timestamp) -> Option<Timestamp> {
+            None
+        }
+        fn is_dirty(&self) -> bool {
+            false
+        }
+        fn close(&mut self, _: Timestamp, _: &mut Outputs) {}
+        fn offsets(&mut self, _: &[Delivery]) -> Vec<OffsetCommit> {
+            Vec::new()
+        }
+        fn committed(&mut self) -> Vec<MetricUpdate> {
+            Vec::new()
+        }
+        fn discard(&mut self) -> Vec<TopicPartition> {
+            Vec::new()
+        }
+        fn suspend(&mut self) -> Vec<TopicPartition> {
+            Vec::new()
+        }
+        fn pauses(&mut self) -> Vec<(TopicPartition, PauseRequest)> {
+            Vec::new()
+        }
+    }
+
+    fn plan() -> ShardPlan {
+        ShardPlan {
+            slot: SlotConfig {
+                group: "g".to_owned(),
+                instance_id: Some("slot-3".to_owned()),
+                transactional_id: "t".to_owned(),
+                subscription: Subscription {
+                    topics: Vec::new(),
+                    patterns: Vec::new(),
+                    excluded: Vec::new(),
+                },
+                poll_records_max: 1,
+                poll_bytes_max: 1,
+                transaction_timeout: Duration::from_secs(10),
+                session_timeout: Duration::from_secs(15),
+                operation_timeout: Duration::from_secs(1),
+                lookup_timeout: Duration::from_secs(1),
+                lookup_bytes_max: 1,
+            },
+            config: ShardConfig::new("scrub", "scrub-0".to_owned(), "t".to_owned()),
+            health: HealthCell::default(),
+        }
+    }
+
+    fn supervise(errors: &[BrokerErrorKind]) -> (Supervisor<Failing, SystemClock>, Stop) {
+        let stop = Stop::default();
+        let connector = Arc::new(Failing(Mutex::new(errors.iter().copied().collect())));
+        let supervisor = Supervisor::new(
+            connector,
+            SystemClock::new(),
+            Arc::new(Nowhere),
+            Arc::new(NoFaults),
+            stop.clone(),
+        );
+        (supervisor, stop)
+    }
+
+    #[test]
+    fn a_shard_is_built_anew_until_a_newer_process_holds_its_id() {
+        let (mut supervisor, stop) =
+            supervise(&[BrokerErrorKind::Fatal, BrokerErrorKind::InstanceFenced]);
+        let plan = plan();
+        let health = plan.health.clone();
+        supervisor.spawn(plan, |_| Idle).unwrap();
+        let end = supervisor.wait(Duration::from_secs(5));
+        assert_eq!(end, End::InstanceFenced { instance_id: "slot-3".to_owned() });
+        assert_eq!(health.read().failures, 1);
+        assert_eq!(stop.level(), StopLevel::Drain, "the other shards drain");
+    }
+
+    #[test]
+    fn a_stop_ends_the_wait_for_the_next_build() {
+        let (mut supervisor, stop) = supervise(&[BrokerErrorKind::NotAuthorized; 8]);
+        supervisor.spawn(plan(), |_| Idle).unwrap();
+        stop.request(StopLevel::Drain);
+        assert_eq!(supervisor.wait(Duration::from_secs(5)), End::Stopped);
+    }
+}
