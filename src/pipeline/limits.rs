@@ -66,9 +66,6 @@ pub const KEYRING_ENTRIES_MAX: usize = 1_000_000;
 
 /// The fixed number for JSON numbers: one digit less than the shortest phone number.
 pub const REDACT_NUMBER_REPLACEMENT_MAX: u32 = 999_999;
-/// Deepest nesting of JSON containers that is followed; real records stay far below it.
-pub const JSON_DEPTH_MAX: usize = 64;
-
 /// Longest record that is scanned; a longer one is masked strictly. Kafka's own default for a
 /// message is 1 MiB, and offsets into a record are kept as `u32`.
 pub const RECORD_BYTES_MAX: usize = 64 << 20;

@@ -92,7 +92,11 @@ pub(super) struct Engine {
 
 impl Engine {
     /// Fills `findings`. On an error `findings` is not complete.
-    pub(super) fn scan(&mut self, input: &[u8], settings: Settings<'_>) -> Result<(), StrictReason> {
+    pub(super) fn scan(
+        &mut self,
+        input: &[u8],
+        settings: Settings<'_>,
+    ) -> Result<(), StrictReason> {
         self.findings.clear();
         self.rejected.clear();
         let context = Context {
@@ -276,7 +280,14 @@ impl Walk<'_, '_> {
         context: &Context<'_>,
     ) -> Result<(), StrictReason> {
         let value = &text.bytes[address.start..address.end];
-        self.take(EntityKind::Email, text, (address.start, address.end), value, address.score, context)
+        self.take(
+            EntityKind::Email,
+            text,
+            (address.start, address.end),
+            value,
+            address.score,
+            context,
+        )
     }
 
     fn phones(&mut self, text: Text<'_>, context: &Context<'_>) -> Result<(), StrictReason> {
@@ -336,7 +347,13 @@ impl Walk<'_, '_> {
         let raw = (text.raw_offset(start), text.raw_offset(end));
         if score.total < self.settings.threshold && !self.settings.blind {
             if let (EntityKind::Phone, Some(tail)) = (kind, value.last_chunk().copied()) {
-                self.engine.rejected.push(Rejected { start: raw.0, end: raw.1, tail, score, position });
+                self.engine.rejected.push(Rejected {
+                    start: raw.0,
+                    end: raw.1,
+                    tail,
+                    score,
+                    position,
+                });
             }
         } else {
             if self.engine.findings.len() >= FINDINGS_MAX {

@@ -229,6 +229,8 @@ pub struct Report {
     pub disposition: Disposition,
     /// Findings per kind (e-mail, phone, anything else) and surface class.
     pub found: [[u32; 5]; 3],
+    /// Tokens made with the default key because the tenant has none.
+    pub default_key_tokens: u32,
     /// Whether output was cut at the growth limit.
     pub truncated: bool,
 }

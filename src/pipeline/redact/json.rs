@@ -5,7 +5,7 @@
 //! spelling: a log line that balances is scanned leaf by leaf, whatever its escapes say.
 
 use super::context::{FieldClass, class_of_key};
-use crate::pipeline::limits::JSON_DEPTH_MAX;
+use crate::pipeline::limits::REDACT_JSON_DEPTH_MAX;
 
 /// Index of a container in [`Document::containers`].
 type ContainerId = u32;
@@ -51,7 +51,7 @@ struct Container {
 pub(super) enum JsonError {
     /// Not well formed.
     Syntax,
-    /// Nested deeper than [`JSON_DEPTH_MAX`].
+    /// Nested deeper than [`REDACT_JSON_DEPTH_MAX`].
     Depth,
 }
 
@@ -84,7 +84,7 @@ impl Document {
     /// The class that the nearest telling container passes on.
     fn inherited(&self, container: &Container) -> FieldClass {
         let mut current = container;
-        for _ in 0..JSON_DEPTH_MAX {
+        for _ in 0..REDACT_JSON_DEPTH_MAX {
             let parent = &self.containers[current.parent as usize];
             match current.class {
                 FieldClass::Generic if parent.selector != FieldClass::None => {
@@ -186,7 +186,7 @@ impl Reader<'_, '_> {
     }
 
     fn enter(&mut self, is_object: bool) -> Result<(), JsonError> {
-        if self.open.len() >= JSON_DEPTH_MAX {
+        if self.open.len() >= REDACT_JSON_DEPTH_MAX {
             return Err(JsonError::Depth);
         }
         let id = u32::try_from(self.document.containers.len()).map_err(|_| JsonError::Depth)?;
@@ -264,9 +264,7 @@ mod tests {
             .leaves
             .iter()
             .filter(|leaf| leaf.kind != LeafKind::Key)
-            .map(|leaf| {
-                (text[leaf.start..leaf.end].to_owned(), leaf.kind, document.class(leaf))
-            })
+            .map(|leaf| (text[leaf.start..leaf.end].to_owned(), leaf.kind, document.class(leaf)))
             .collect()
     }
 
@@ -291,7 +289,7 @@ mod tests {
         for text in ["{", r#"{"a":1"#, r#"{"a":1]"#, r#"{"a" 1}"#, r#"["a" "b"]"#, r#"{"a":"x}"#] {
             assert_eq!(document.read(text.as_bytes(), 0), Err(JsonError::Syntax), "{text}");
         }
-        let deep = "[".repeat(JSON_DEPTH_MAX + 1);
+        let deep = "[".repeat(REDACT_JSON_DEPTH_MAX + 1);
         assert_eq!(document.read(deep.as_bytes(), 0), Err(JsonError::Depth));
     }
 }

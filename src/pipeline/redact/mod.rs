@@ -28,4 +28,5 @@ pub use finding::{
     Disposition, EntityKind, Finding, Partial, Position, Report, Scope, StrictReason, Surface,
     SurfaceClass,
 };
-pub use redactor::{Policy, Redactor, Strictness};
+pub use policy::{Policy, RawPolicy, Strictness};
+pub use redactor::Redactor;

@@ -148,7 +148,8 @@ pub(in crate::pipeline::redact) fn cue_behind(text: &[u8], at: usize) -> Option<
 /// Whether the end of `lead` (what was said before this message) asks for a phone number.
 pub(in crate::pipeline::redact) fn is_asked(lead: &[u8]) -> bool {
     let from = lead.len().saturating_sub(QUESTION_BYTES_MAX);
-    let mut scan = Backward { text: &lead[from..], at: lead.len() - from, words: 0, saw_number: false };
+    let mut scan =
+        Backward { text: &lead[from..], at: lead.len() - from, words: 0, saw_number: false };
     loop {
         // The words of a question are sought one by one; sentences do not matter here.
         scan.words = 0;

@@ -6,7 +6,7 @@ mod suffix;
 
 use memchr::{memchr, memchr_iter};
 
-use super::context::{FieldClass, cue_of, local_field, Cue};
+use super::context::{Cue, FieldClass, cue_of, local_field};
 use super::rules::{Rule, Score};
 use crate::pipeline::limits::{EMAIL_DOMAIN_BYTES_MAX, EMAIL_LOCAL_BYTES_MAX};
 use suffix::Suffix;
@@ -108,9 +108,8 @@ fn glue(local: &[u8]) -> usize {
 /// Where the domain that begins at `start` ends, and what its suffix says.
 fn read_domain(text: &[u8], start: usize) -> Option<(usize, Score)> {
     let rest = &text[start..text.len().min(start + EMAIL_DOMAIN_BYTES_MAX)];
-    let is_domain_byte = |byte: &u8| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.') || *byte >= 0x80
-    };
+    let is_domain_byte =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.') || *byte >= 0x80;
     let len = rest.iter().take_while(|byte| is_domain_byte(byte)).count();
     let mut domain = &rest[..len];
     if let Some(end) = domain.windows(2).position(|pair| pair == b"..") {
@@ -186,7 +185,8 @@ fn add_lookalikes(
     if before.ends_with(b"://") || is_password_of_url(before) {
         score.add(Rule::UrlUserinfo);
     }
-    let is_repository_user = matches!(local, b"git" | b"hg" | b"svn" | b"root" | b"ubuntu" | b"ec2-user");
+    let is_repository_user =
+        matches!(local, b"git" | b"hg" | b"svn" | b"root" | b"ubuntu" | b"ec2-user");
     if is_repository_user && text.get(end) == Some(&b':') {
         score.add(Rule::RepositoryUser);
     }

@@ -29,9 +29,8 @@ pub(super) fn of(domain: &[u8]) -> Suffix {
         return Suffix::Reserved;
     }
     let is_known = |name: &[u8]| {
-        psl::suffix(name).is_some_and(|suffix| {
-            suffix.is_known() && suffix.as_bytes().len() < name.len()
-        })
+        psl::suffix(name)
+            .is_some_and(|suffix| suffix.is_known() && suffix.as_bytes().len() < name.len())
     };
     if is_known(lower) {
         return Suffix::Public;
