@@ -82,7 +82,7 @@ pub(super) fn explain<'a>(
     record: &SourceRecord<'a>,
     rules: &'a TopicRules,
     reading: &Reading,
-    found: Collector<'a>,
+    found: &mut Collector<'a>,
 ) -> Explanation<'a> {
     let table = &rules.table;
     let findings = FieldKind::ALL
@@ -103,7 +103,7 @@ pub(super) fn explain<'a>(
             })
         })
         .collect();
-    let (bot, staff_action) = (facts::bot_fact(&found), facts::staff_action(&found, table));
+    let (bot, staff_action) = (facts::bot_fact(found), facts::staff_action(found, table));
     let LogRecord { format, severity, event_time, tenant, partial, .. } =
         build(record, rules, reading, found);
     Explanation { format, severity, event_time, findings, tenant, bot, staff_action, partial }

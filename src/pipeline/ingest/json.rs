@@ -84,6 +84,7 @@ impl<'x> Scanner<'x, '_> {
         outcome
     }
 
+    #[inline]
     fn value(&mut self, position: Position, depth: usize) -> Result<(), Broken> {
         match self.token()? {
             b'"' => {
@@ -172,6 +173,7 @@ impl<'x> Scanner<'x, '_> {
         depth < JSON_DEPTH_MAX && self.table.is_live(position)
     }
 
+    #[inline]
     fn offer(&mut self, position: Position, raw: Raw<'x>) {
         for id in self.table.names_at(position) {
             let name = self.table.name(*id);
@@ -182,6 +184,7 @@ impl<'x> Scanner<'x, '_> {
     }
 
     /// The next byte that is no white space.
+    #[inline]
     fn token(&mut self) -> Result<u8, Broken> {
         loop {
             match self.bytes.get(self.at) {
@@ -201,13 +204,13 @@ impl<'x> Scanner<'x, '_> {
     }
 
     /// At the opening quote. Leaves behind the closing one.
+    #[inline(always)]
     fn string(&mut self) -> Result<Raw<'x>, Broken> {
         let start = self.at + 1;
         let mut at = start;
         let mut escaped = false;
         loop {
-            let rest = self.bytes.get(at..).ok_or(Broken)?;
-            at += memchr2(b'"', b'\\', rest).ok_or(Broken)?;
+            at = quote_or_backslash(self.bytes, at).ok_or(Broken)?;
             if self.bytes[at] == b'"' {
                 break;
             }
@@ -256,6 +259,33 @@ impl<'x> Scanner<'x, '_> {
             }
         }
     }
+}
+
+/// Keys and most values are short: eight bytes a step beat a call into a vector routine, which takes
+/// over for the long ones.
+#[inline]
+fn quote_or_backslash(bytes: &[u8], from: usize) -> Option<usize> {
+    const SHORT_BYTES: usize = 32;
+    let mut at = from;
+    while let Some(word) = bytes.get(at..at + 8) {
+        let word = u64::from_le_bytes(word.try_into().expect("the slice is eight bytes long"));
+        let found = bytes_equal(word, b'"') | bytes_equal(word, b'\\');
+        if found != 0 {
+            return Some(at + found.trailing_zeros() as usize / 8);
+        }
+        at += 8;
+        if at - from >= SHORT_BYTES {
+            break;
+        }
+    }
+    memchr2(b'"', b'\\', bytes.get(at..)?).map(|found| at + found)
+}
+
+/// The high bit of each byte of `word` that is `byte`; exact up to the first one.
+pub(super) const fn bytes_equal(word: u64, byte: u8) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let difference = word ^ (ONES * byte as u64);
+    difference.wrapping_sub(ONES) & !difference & (ONES << 7)
 }
 
 /// Decodes JSON escapes. A lone surrogate or an unknown escape becomes U+FFFD.

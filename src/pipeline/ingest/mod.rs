@@ -79,7 +79,7 @@ impl Ingest {
         let rules = self.rules_of(&record.topic_partition.topic);
         let mut found = Collector::new(false);
         let read = read(record.value, &rules.table, &mut found);
-        build(record, rules, &read, found)
+        build(record, rules, &read, &mut found)
     }
 
     /// What `record` says, where each field was found and by which rule.
@@ -88,7 +88,7 @@ impl Ingest {
         let rules = self.rules_of(&record.topic_partition.topic);
         let mut found = Collector::new(true);
         let read = read(record.value, &rules.table, &mut found);
-        explain::explain(record, rules, &read, found)
+        explain::explain(record, rules, &read, &mut found)
     }
 
     fn rules_of(&self, topic: &str) -> &TopicRules {
@@ -162,15 +162,15 @@ fn build<'a>(
     record: &SourceRecord<'a>,
     rules: &'a TopicRules,
     reading: &Reading,
-    mut found: Collector<'a>,
+    found: &mut Collector<'a>,
 ) -> LogRecord<'a> {
     let table = &rules.table;
-    let bot = facts::bot_fact(&found);
-    let staff_action = facts::staff_action(&found, table);
-    let latency_ms = facts::latency_ms(&found, table);
-    let tokens = facts::tokens(&found);
-    let rating = facts::number(&found, FieldKind::Rating);
-    let booking_value = facts::number(&found, FieldKind::BookingValue);
+    let bot = facts::bot_fact(found);
+    let staff_action = facts::staff_action(found, table);
+    let latency_ms = facts::latency_ms(found, table);
+    let tokens = facts::tokens(found);
+    let rating = facts::number(found, FieldKind::Rating);
+    let booking_value = facts::number(found, FieldKind::BookingValue);
     let tenant = tenant(record, rules, found.take(FieldKind::Tenant));
     let (severity, event_time) = (found.severity, found.event_time);
     let mut take = |kind| found.take(kind).map(|candidate| field(candidate, table));

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::defaults::CONTAINERS;
+use super::json::bytes_equal;
 use super::kind::FieldKind;
 
 /// Index of a name in the table.
@@ -111,6 +112,18 @@ struct Edge {
     parent: u16,
     child: u16,
     segment: Box<[u8]>,
+    folded: Folded,
+}
+
+/// The upper half of a hash and the edge it belongs to.
+#[derive(Clone, Copy, Debug)]
+struct Bucket {
+    tag: u32,
+    edge: u16,
+}
+
+impl Bucket {
+    const FREE: Self = Self { tag: 0, edge: NONE };
 }
 
 /// All names of one topic's rules, ready to be walked.
@@ -119,8 +132,8 @@ pub(super) struct NameTable {
     names: Vec<Name>,
     nodes: Vec<Node>,
     edges: Vec<Edge>,
-    /// Open addressing over `edges`: index + 1, 0 is free.
-    buckets: Vec<u16>,
+    /// Open addressing over `edges`.
+    buckets: Vec<Bucket>,
 }
 
 impl NameTable {
@@ -198,16 +211,20 @@ impl NameTable {
             return NONE;
         }
         let mask = self.buckets.len() - 1;
-        let mut at = hash(parent, segment) & mask;
+        let folded = Folded::new(segment);
+        let (tag, mut at) = folded.hash(parent);
         loop {
-            let Some(edge) = usize::from(self.buckets[at]).checked_sub(1).map(|e| &self.edges[e])
-            else {
+            let bucket = self.buckets[at & mask];
+            if bucket.edge == NONE {
                 return NONE;
-            };
-            if edge.parent == parent && edge.segment.eq_ignore_ascii_case(segment) {
-                return edge.child;
             }
-            at = (at + 1) & mask;
+            if bucket.tag == tag {
+                let edge = &self.edges[usize::from(bucket.edge)];
+                if edge.parent == parent && edge.is(folded, segment) {
+                    return edge.child;
+                }
+            }
+            at += 1;
         }
     }
 }
@@ -264,16 +281,18 @@ impl Builder {
     }
 
     fn compile(self) -> NameTable {
-        let mut buckets = vec![0; (self.children.len() * 4).next_power_of_two().max(2)];
+        let mut buckets = vec![Bucket::FREE; (self.children.len() * 2).next_power_of_two().max(2)];
         let mask = buckets.len() - 1;
         let mut edges = Vec::with_capacity(self.children.len());
         for ((parent, segment), child) in self.children {
-            let mut at = hash(parent, &segment) & mask;
-            while buckets[at] != 0 {
-                at = (at + 1) & mask;
+            let folded = Folded::new(&segment);
+            let (tag, mut at) = folded.hash(parent);
+            while buckets[at & mask].edge != NONE {
+                at += 1;
             }
-            edges.push(Edge { parent, child, segment: segment.into_boxed_slice() });
-            buckets[at] = u16::try_from(edges.len()).expect("rules bound the number of names");
+            let edge = u16::try_from(edges.len()).expect("rules bound the number of names");
+            buckets[at & mask] = Bucket { tag, edge };
+            edges.push(Edge { parent, child, segment: segment.into_boxed_slice(), folded });
         }
         NameTable { names: self.names, nodes: self.nodes, edges, buckets }
     }
@@ -297,22 +316,69 @@ fn is_typed_value(segment: &[u8]) -> bool {
     )
 }
 
+#[inline]
 fn dot_in(key: &[u8]) -> Option<usize> {
-    key.iter().position(|byte| *byte == b'.')
+    let mut chunks = key.chunks_exact(8);
+    for (index, chunk) in chunks.by_ref().enumerate() {
+        let found = bytes_equal(word(chunk), b'.');
+        if found != 0 {
+            return Some(index * 8 + found.trailing_zeros() as usize / 8);
+        }
+    }
+    let tail = chunks.remainder();
+    tail.iter().position(|byte| *byte == b'.').map(|at| key.len() - tail.len() + at)
 }
 
-/// A hash that ignores ASCII letter case, eight bytes a step.
-fn hash(parent: u16, segment: &[u8]) -> usize {
+fn word(chunk: &[u8]) -> u64 {
+    u64::from_le_bytes(chunk.try_into().expect("chunks are eight bytes long"))
+}
+
+/// The first and the last eight bytes of a segment with letter case folded: all of it, up to 16
+/// bytes. (Folding sets bit 5, which also folds `@` and a few others that no name tells apart.)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Folded {
+    first: u64,
+    last: u64,
+    len: usize,
+}
+
+impl Folded {
     const LOWER: u64 = 0x2020_2020_2020_2020;
-    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut state = u64::from(parent).wrapping_mul(FACTOR) ^ segment.len() as u64;
-    let mut chunks = segment.chunks_exact(8);
-    for chunk in &mut chunks {
-        let word = u64::from_le_bytes(chunk.try_into().expect("chunks are eight bytes long"));
-        state = (state ^ (word | LOWER)).wrapping_mul(FACTOR);
-        state ^= state >> 32;
+    const WHOLE_BYTES_MAX: usize = 16;
+
+    #[inline]
+    fn new(segment: &[u8]) -> Self {
+        let len = segment.len();
+        let half = |bytes: &[u8]| {
+            u64::from(u32::from_le_bytes(bytes.try_into().expect("the slice has four bytes")))
+        };
+        let (first, last) = match len {
+            0 => (0, 0),
+            1..=3 => {
+                let [a, b, c] = [segment[0], segment[len / 2], segment[len - 1]];
+                (u64::from(a) | u64::from(b) << 8 | u64::from(c) << 16, 0)
+            }
+            4..=7 => (half(&segment[..4]) | half(&segment[len - 4..]) << 32, 0),
+            _ => (word(&segment[..8]), word(&segment[len - 8..])),
+        };
+        Self { first: first | Self::LOWER, last: last | Self::LOWER, len }
     }
-    let tail = chunks.remainder().iter().fold(0, |tail, byte| tail << 8 | u64::from(*byte | 0x20));
-    state = (state ^ tail).wrapping_mul(FACTOR);
-    usize::try_from(state >> 40).expect("24 bits fit")
+
+    /// A tag and a place to begin.
+    #[inline]
+    fn hash(self, parent: u16) -> (u32, usize) {
+        const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+        let state = (self.first ^ u64::from(parent) ^ (self.len as u64) << 32).wrapping_mul(FACTOR);
+        let state = (state ^ state >> 32 ^ self.last).wrapping_mul(FACTOR);
+        let high = u32::try_from(state >> 32).expect("half of 64 bits");
+        (high, usize::try_from(high >> 12).expect("20 bits fit"))
+    }
+}
+
+impl Edge {
+    #[inline]
+    fn is(&self, folded: Folded, segment: &[u8]) -> bool {
+        self.folded == folded
+            && (folded.len <= Folded::WHOLE_BYTES_MAX || self.segment.eq_ignore_ascii_case(segment))
+    }
 }

@@ -7,7 +7,7 @@ use super::kind::FieldKind;
 use super::log_record::{Format, SplitLine};
 use super::names::{NameTable, Position};
 use super::severity::{of_syslog, of_word};
-use super::time::time_of;
+use super::time::{leading_time, time_of};
 use crate::pipeline::record::Severity;
 
 /// Reads a line. Returns its format and whether a container runtime split it.
@@ -145,7 +145,7 @@ fn value(line: &str, at: usize) -> (Raw<'_>, usize) {
 /// `[error] ..`, `E1123 09:41:07.123 ..` (klog) or `error: ..` write them.
 pub(super) fn leading_words<'x>(line: &'x str, out: &mut Collector<'x>) {
     const WORDS_MAX: usize = 8;
-    leading_time(line, out);
+    set_leading_time(line, out);
     if out.severity != Severity::Unknown {
         return;
     }
@@ -160,28 +160,14 @@ pub(super) fn leading_words<'x>(line: &'x str, out: &mut Collector<'x>) {
     }
 }
 
-fn leading_time<'x>(line: &'x str, out: &mut Collector<'x>) {
-    const LENGTHS: [usize; 8] = [35, 29, 30, 27, 24, 23, 20, 19];
+fn set_leading_time<'x>(line: &'x str, out: &mut Collector<'x>) {
     let line = line.strip_prefix('[').unwrap_or(line);
-    if out.event_time.is_some() || !line.as_bytes().first().is_some_and(u8::is_ascii_digit) {
-        return;
+    if out.event_time.is_none()
+        && let Some((time, len)) = leading_time(line)
+    {
+        out.event_time = Some(time);
+        out.offer_text(FieldKind::EventTime, &line[..len], Source::Text);
     }
-    let first = line.split_ascii_whitespace().next().unwrap_or_default();
-    let candidates = std::iter::once(first.trim_end_matches([']', ':', ',']))
-        .chain(LENGTHS.iter().filter_map(|len| line.get(..*len)));
-    for text in candidates {
-        if looks_like_date(text)
-            && let Some(time) = time_of(text)
-        {
-            out.event_time = Some(time);
-            out.offer_text(FieldKind::EventTime, text, Source::Text);
-            return;
-        }
-    }
-}
-
-fn looks_like_date(text: &str) -> bool {
-    matches!(text.as_bytes().get(4), Some(b'-' | b'/')) && text.len() >= 19
 }
 
 fn severity_of_word(word: &str, is_first: bool) -> Severity {

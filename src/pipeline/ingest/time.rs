@@ -6,8 +6,10 @@ use crate::pipeline::record::Timestamp;
 /// The time `text` means, if it means one.
 pub(super) fn time_of(text: &str) -> Option<Timestamp> {
     let text = text.trim();
-    if let Some(millis) = millis_of_iso(text.as_bytes()) {
-        return Some(Timestamp::from_millis(millis));
+    if let Some((local, rest)) = local_millis(text.as_bytes())
+        && let Some(offset) = offset_minutes(rest)
+    {
+        return Some(Timestamp::from_millis(local - offset * 60_000));
     }
     let first = text.bytes().next()?;
     if first.is_ascii_digit()
@@ -16,6 +18,25 @@ pub(super) fn time_of(text: &str) -> Option<Timestamp> {
         return time_of_number(text);
     }
     time_of_rare_form(text)
+}
+
+/// The time that `text` begins with, and its length. What follows without being an offset is no
+/// part of it.
+pub(super) fn leading_time(text: &str) -> Option<(Timestamp, usize)> {
+    let (local, rest) = local_millis(text.as_bytes())?;
+    let is_spaced = matches!(rest, [b' ', b'+' | b'-', b'0'..=b'9', ..]);
+    let zone = &rest[usize::from(is_spaced)..];
+    let zone_len =
+        zone.iter().take_while(|b| matches!(b, b'0'..=b'9' | b'+' | b'-' | b':' | b'Z')).count();
+    let zone = zone[..zone_len].strip_suffix(b":").unwrap_or(&zone[..zone_len]);
+    let len = text.len() - rest.len();
+    match offset_minutes(zone) {
+        Some(offset) if !zone.is_empty() => {
+            let time = Timestamp::from_millis(local - offset * 60_000);
+            Some((time, len + usize::from(is_spaced) + zone.len()))
+        }
+        _ => Some((Timestamp::from_millis(local), len)),
+    }
 }
 
 /// Seconds, milliseconds, microseconds or nanoseconds: magnitudes of our times do not overlap.
@@ -49,9 +70,9 @@ const SECONDS_END: i64 = 100_000_000_000;
 const MILLIS_END: i64 = 100_000_000_000_000;
 const MICROS_END: i64 = 100_000_000_000_000_000;
 
-/// `2026-11-23T09:41:07.123Z`, with `/` or a space or a comma in the usual places, and offsets as
-/// `Z`, `+05:30`, `+0530`, ` +0530` or ` UTC`.
-fn millis_of_iso(text: &[u8]) -> Option<i64> {
+/// `2026-11-23T09:41:07.123`, with `/` or a space or a comma in the usual places, taken as UTC; and
+/// what follows.
+fn local_millis(text: &[u8]) -> Option<(i64, &[u8])> {
     let year = number(text.get(..4)?)?;
     let month = number(text.get(5..7)?)?;
     let day = number(text.get(8..10)?)?;
@@ -71,10 +92,9 @@ fn millis_of_iso(text: &[u8]) -> Option<i64> {
         return None;
     }
     let (fraction_millis, rest) = fraction(&text[19..]);
-    let offset_minutes = offset_minutes(rest)?;
     let days = days_from_civil(year, month, day);
-    let seconds = days * 86_400 + hour * 3_600 + (minute - offset_minutes) * 60 + second.min(59);
-    Some(seconds * 1_000 + fraction_millis)
+    let seconds = days * 86_400 + hour * 3_600 + minute * 60 + second.min(59);
+    Some((seconds * 1_000 + fraction_millis, rest))
 }
 
 fn number(digits: &[u8]) -> Option<i64> {
@@ -93,6 +113,7 @@ fn fraction(text: &[u8]) -> (i64, &[u8]) {
     (millis, &digits[len..])
 }
 
+/// `Z`, `+05:30`, `+0530`, ` +0530`, ` UTC` or nothing.
 fn offset_minutes(text: &[u8]) -> Option<i64> {
     let text = text.strip_prefix(b" ").unwrap_or(text);
     let (sign, digits) = match text.split_first() {

@@ -70,6 +70,7 @@ pub fn kind_name(kind: EntityKind, policy: &Policy) -> &str {
     match kind {
         EntityKind::Email => "email",
         EntityKind::Phone => "phone",
+        EntityKind::Opaque => "text",
         EntityKind::Custom(index) => policy.pattern_name(index).unwrap_or("pattern"),
     }
 }
