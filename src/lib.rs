@@ -22,8 +22,7 @@
 //! | `settings` | files, environment and flags to checked settings |
 //! | `cli` | one file per command |
 
-#[cfg(feature = "daemon")]
-pub mod cli;
+//CLI
 #[cfg(feature = "daemon")]
 pub mod daemon;
 pub mod pipeline;

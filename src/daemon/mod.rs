@@ -9,6 +9,6 @@ pub mod metrics;
 mod openmetrics;
 pub mod telemetry;
 mod restore;
-pub mod service;
+//pub mod service;
 pub mod shard;
 pub mod supervisor;

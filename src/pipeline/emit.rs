@@ -191,18 +191,14 @@ impl Emitter {
 
     /// Whether a redacted record fits its topic.
     #[must_use]
-    pub fn fits(&self, record: &RedactedRecord) -> bool {
+    pub fn fits(&self, record: &RedactedRecord<'_>) -> bool {
         record.size_bytes() + EMIT_OVERHEAD_BYTES <= self.record_bytes_max
     }
 
     /// Forwards a redacted record: same partition and timestamp, headers in order, coordinates
     /// added.
-    pub fn forward(
-        &mut self,
-        topic_partition: &TopicPartition,
-        record: &RedactedRecord,
-        outputs: &mut Outputs,
-    ) {
+    pub fn forward(&mut self, record: &RedactedRecord<'_>, outputs: &mut Outputs) {
+        let topic_partition = record.topic_partition();
         let topic = self.route(&topic_partition.topic).redacted;
         write_source(&mut self.text, topic_partition, record.offset());
         let mut headers: Vec<Header<'_>> = record.headers().collect();

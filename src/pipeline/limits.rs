@@ -256,6 +256,11 @@ pub const SHARDS_MAX: u16 = 256;
 /// Partitions of one of our own topics: beyond it brokers suffer more than we gain.
 pub const TOPIC_PARTITIONS_MAX: u16 = 1_000;
 
+// scrub
+
+/// Records of a partition since its assignment that tell whether its topic is text at all.
+pub const NOT_TEXT_SAMPLE_RECORDS: u32 = 1_000;
+
 // service
 
 /// Records one poll hands over: enough to amortise a turn of the loop, few enough to answer events.

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::daemon::broker::kafka::{KafkaConfig, Sasl, Security, Tls};
 use crate::daemon::telemetry::LogFormat;
-use crate::pipeline::alert::{Rule, default_rules};
+use crate::pipeline::alert::Rules;
 use crate::pipeline::audit::Deployment;
 use crate::pipeline::emit::{TopicNames, TopicTemplate, TopicTemplateError, topic_name};
 use crate::pipeline::ingest::IngestRules;
@@ -45,7 +45,7 @@ pub(super) fn settings(loaded: &Loaded) -> Checked<Settings> {
         group: group(loaded)?,
         run: run(loaded)?,
         ingest,
-        policy,
+        policy: Arc::new(policy),
         deployment: deployment(loaded)?,
         audit: audit(loaded)?,
         measure: raw.measure.enabled,
@@ -279,7 +279,7 @@ fn audit(loaded: &Loaded) -> Checked<Option<Audit>> {
     Ok(Some(Audit { heartbeat, receipts: raw.receipts, adopt }))
 }
 
-fn alert(loaded: &Loaded) -> Checked<Option<Vec<Rule>>> {
+fn alert(loaded: &Loaded) -> Checked<Option<Rules>> {
     let raw = &loaded.raw.alert;
     if !raw.enabled {
         return Ok(None);
@@ -288,14 +288,19 @@ fn alert(loaded: &Loaded) -> Checked<Option<Vec<Rule>>> {
         let message = "alerts need measures: switch measure.enabled on or alert.enabled off";
         return Err(loaded.error("alert.enabled", message));
     }
-    let mut rules = if raw.default_rules { default_rules() } else { Vec::new() };
-    for (index, written) in raw.rules.iter().enumerate() {
-        let rule = Rule::new(written)
-            .map_err(|error| loaded.error(&format!("alert.rules[{index}]"), error.to_string()))?;
-        rules.retain(|known| known.name() != rule.name());
-        rules.push(rule);
-    }
-    Ok(Some(rules))
+    let mut rules = if raw.default_rules { Rules::default_raw() } else { Vec::new() };
+    rules.retain(|known| !raw.rules.iter().any(|written| written.name == known.name));
+    let defaults = rules.len();
+    rules.extend(raw.rules.iter().cloned());
+    let checked = Rules::check("alert.rules", &rules);
+    checked.map(Some).map_err(|error| {
+        // The place counts the defaults too; the user counts what is written.
+        let index = |text: &str| text.parse::<usize>().ok()?.checked_sub(defaults);
+        let written = error.path.split(['[', ']']).nth(1).and_then(index);
+        let rest = error.path.split_once(']').map_or("", |(_, rest)| rest);
+        let key = written.map_or_else(|| error.path.clone(), |at| format!("alert.rules[{at}]{rest}"));
+        SettingsError { place: loaded.place(&key), message: error.problem }
+    })
 }
 
 fn keys(loaded: &Loaded) -> Checked<Keys> {

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::daemon::broker::kafka::KafkaConfig;
 use crate::daemon::telemetry::LogFormat;
-use crate::pipeline::alert::Rule;
+use crate::pipeline::alert::Rules;
 use crate::pipeline::audit::Deployment;
 use crate::pipeline::emit::TopicNames;
 use crate::pipeline::ingest::IngestRules;
@@ -39,7 +39,7 @@ pub struct Settings {
     /// How fields are found.
     pub ingest: IngestRules,
     /// What is redacted.
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     /// Name of the deployment.
     pub deployment: Deployment,
     /// The audit trail, when it is on.
@@ -47,7 +47,7 @@ pub struct Settings {
     /// Whether measures are sent.
     pub measure: bool,
     /// The rules, when alerts are on.
-    pub alert: Option<Vec<Rule>>,
+    pub alert: Option<Rules>,
     /// Keys and certificates.
     pub keys: Keys,
     /// Address of the HTTP endpoint, when it is on.

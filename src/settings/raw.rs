@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-type RawRule = toml::Table;
-type RawIngestRules = toml::Table;
-type RawPolicy = toml::Table;
+use crate::pipeline::alert::RawRule;
+use crate::pipeline::ingest::RawIngestRules;
+use crate::pipeline::redact::RawPolicy;
 
 /// Everything a settings file may hold.
 #[derive(Clone, Debug, Default, Deserialize)]

@@ -11,6 +11,7 @@ mod finding;
 mod json;
 mod phone;
 mod redactor;
+mod record;
 mod rewrite;
 mod rules;
 mod views;
@@ -29,4 +30,5 @@ pub use finding::{
     SurfaceClass,
 };
 pub use policy::{Policy, RawPolicy, Strictness};
+pub use record::{RecordBuffer, RecordReport, RedactedRecord};
 pub use redactor::Redactor;

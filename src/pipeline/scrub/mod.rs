@@ -5,9 +5,6 @@ mod partition;
 mod tally;
 mod take;
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -23,7 +20,7 @@ use crate::pipeline::ingest::Ingest;
 use crate::pipeline::measure::DeltaBook;
 use crate::pipeline::metric::{Metric, MetricUpdate};
 use crate::pipeline::record::{RecordBatch, Timestamp, TopicPartition};
-use crate::pipeline::redact::Redactor;
+use crate::pipeline::redact::{RecordBuffer, Redactor};
 use crate::pipeline::step::{
     Delivery, LookupAnswer, OffsetCommit, OutputRecord, Outputs, PauseRequest, RecordFailure,
     RestoreStep, Stage,
@@ -105,6 +102,7 @@ pub struct Scrub {
     suspended: Option<Suspended>,
     pauses: Vec<(TopicPartition, PauseRequest)>,
     entry: Vec<u8>,
+    buffer: RecordBuffer,
 }
 
 /// A transaction of unknown outcome: what it counted, and the metadata that would show it stands.
@@ -131,6 +129,7 @@ impl Scrub {
             suspended: None,
             pauses: Vec::new(),
             entry: Vec::new(),
+            buffer: RecordBuffer::default(),
         }
     }
 

@@ -7,6 +7,7 @@ use crate::pipeline::audit::{
     RestoreAlert, Restored, RestoredAudit, RestoredChain, Role, Step, StoredAt,
 };
 use crate::pipeline::emit::Emitter;
+use crate::pipeline::limits::NOT_TEXT_SAMPLE_RECORDS;
 use crate::pipeline::record::{Timestamp, TopicPartition};
 use crate::pipeline::step::{Lookup, LookupAnswer, OffsetCommit, Outputs, PartitionStop, RestoreStep};
 
@@ -16,6 +17,14 @@ use super::{AuditConfig, ScrubConfig};
 pub(super) struct Partition {
     source: TopicPartition,
     phase: Phase,
+    sample: TextSample,
+}
+
+/// The first records since the assignment: how many were no text.
+#[derive(Default)]
+struct TextSample {
+    seen: u32,
+    not_text: u32,
 }
 
 enum Phase {
@@ -74,7 +83,11 @@ impl Partition {
     ) -> (Self, RestoreStep) {
         let (restore, step) = Restore::begin(config.restore_context(source));
         let mut partition =
-            Self { source: source.clone(), phase: Phase::Restoring(Box::new(restore)) };
+            Self {
+            source: source.clone(),
+            phase: Phase::Restoring(Box::new(restore)),
+            sample: TextSample::default(),
+        };
         let advance = partition.follow(step, emitter);
         (partition, advance.step)
     }
@@ -172,7 +185,7 @@ impl Partition {
         emitter: &mut Emitter,
         outputs: &mut Outputs,
     ) -> Option<&mut State> {
-        let Self { source, phase: Phase::Ready(ready) } = self else { return None };
+        let Self { source, phase: Phase::Ready(ready), .. } = self else { return None };
         if ready.pending.is_none() {
             let mut state = ready.committed.clone();
             state.is_sealed = false;
@@ -221,6 +234,17 @@ impl Partition {
             offset: state.position,
             metadata: state.metadata.to_string(),
         })
+    }
+
+    /// Counts one record; `true` once, when over half of the first ones were no text.
+    pub(super) fn sample_text(&mut self, is_text: bool) -> bool {
+        if self.sample.seen >= NOT_TEXT_SAMPLE_RECORDS {
+            return false;
+        }
+        self.sample.seen += 1;
+        self.sample.not_text += u32::from(!is_text);
+        self.sample.seen == NOT_TEXT_SAMPLE_RECORDS
+            && self.sample.not_text * 2 > NOT_TEXT_SAMPLE_RECORDS
     }
 
     /// The open transaction stands.
