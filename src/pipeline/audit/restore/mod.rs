@@ -394,7 +394,7 @@ impl Restore {
             if record.offset != to.saturating_sub(1) {
                 return;
             }
-            for one in &self.context.commitment_keys {
+            for one in self.context.commitment_keys.iter() {
                 if key.is_none_or(|key| key == one.id()) {
                     keys += 1;
                     matches |= one.commit_raw(&record).short() == last;

@@ -1,4 +1,5 @@
 use std::cell::Cell;
+use std::sync::Arc;
 
 use super::super::super::limits::AUDIT_RESTORE_READ_RECORDS_MAX;
 use super::super::super::record::{Header, SourceRecord, Timestamp};
@@ -47,7 +48,7 @@ impl World {
             keyring: KEYRING,
             instance_key: scene.instance_key.id(),
             signers: vec![*scene.instance_key.certificate()],
-            commitment_keys: vec![commitment_key.clone()],
+            commitment_keys: Arc::from([commitment_key.clone()]),
             start: StartPosition::Earliest,
             partitions: 6,
             permission: Permission::None,
@@ -602,10 +603,10 @@ fn a_shorter_or_replaced_source_stops() {
     world.source[9].1 = "another".to_owned();
     assert_eq!(world.stopped(), StopKind::SourceReplaced);
     // With the key destroyed the commitment says nothing.
-    world.context.commitment_keys = vec![CommitmentKey::from_bytes(&[6; 32])];
+    world.context.commitment_keys = Arc::from([CommitmentKey::from_bytes(&[6; 32])]);
     assert_eq!(world.ready().position, 110);
     // A record that can't be read any more says nothing either.
-    world.context.commitment_keys = vec![world.commitment_key.clone()];
+    world.context.commitment_keys = Arc::from([world.commitment_key.clone()]);
     world.source.remove(9);
     assert_eq!(world.ready().position, 110);
     world.source_high = 109;
