@@ -5,3 +5,4 @@ pub mod clock;
 mod restore;
 pub mod shard;
 pub mod supervisor;
+pub mod topics;
