@@ -12,3 +12,4 @@ mod restore;
 //pub mod service;
 pub mod shard;
 pub mod supervisor;
+pub mod topics;

@@ -307,6 +307,16 @@ pub const UNSENT_OUTPUT_BYTES_MAX: usize = 256 << 10;
 /// Partitions of one shard restored at the same time: each holds at most one answer in memory.
 pub const RESTORES_CONCURRENT_MAX: usize = 8;
 
+/// Largest record the producer takes: a redacted record may be longer than its source, and the
+/// topic's own `max.message.bytes` decides in the end.
+pub const PRODUCED_RECORD_BYTES_MAX: usize = 32 << 20;
+
+/// How much larger than the source topic's the `max.message.bytes` of an output topic must be:
+/// tokens may be longer than what they replace, and headers are added.
+pub const OUTPUT_RECORD_HEADROOM_BYTES: u64 = 256 << 10;
+
+const _: () = assert!(PRODUCED_RECORD_BYTES_MAX > REDACT_RECORD_BYTES_MAX);
+
 // embedded broker
 
 /// Bytes in the producer's queue of the broker in memory, as `queue.buffering.max.kbytes` of the
