@@ -22,7 +22,8 @@
 //! | `settings` | files, environment and flags to checked settings |
 //! | `cli` | one file per command |
 
-//CLI
+#[cfg(feature = "daemon")]
+pub mod cli;
 #[cfg(feature = "daemon")]
 pub mod daemon;
 pub mod pipeline;

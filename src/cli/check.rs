@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use clap::Args;
 
 use super::exit::{Exit, Failure};
+use super::topics::{discover, missing_sources};
 use super::{Common, print};
-use crate::daemon::topics;
 use crate::settings::Settings;
 
 #[derive(Debug, Args)]
@@ -31,12 +31,14 @@ pub(super) fn run(common: &Common, arguments: &CheckArguments) -> Result<Exit, F
         }
         return Ok(Exit::Success);
     }
-    let admin = topics::Admin::connect(&settings)?;
-    let differences = topics::check(&admin, &settings)?;
-    let mut report = format!("settings are valid; brokers answer at {}\n", settings.kafka.brokers.join(","));
+    let (admin, topology) = discover(&settings)?;
+    let differences = admin.check(&topology.plans)?;
+    let mut report = format!("settings are valid; brokers answer at {}\n", settings.kafka.brokers);
+    report.push_str(&missing_sources(&topology));
     for difference in &differences {
         writeln!(report, "{difference}").expect("writing to a string does not fail");
     }
     print(&report)?;
-    Ok(if differences.is_empty() { Exit::Success } else { Exit::Failed })
+    let fine = differences.is_empty() && topology.missing_sources.is_empty();
+    Ok(if fine { Exit::Success } else { Exit::Failed })
 }

@@ -7,15 +7,17 @@ use clap::Args;
 
 use super::Common;
 use super::exit::{Exit, Failure};
+use super::topics::{ADMIN_TIMEOUT, discover};
 use crate::daemon::broker::kafka::KafkaConnector;
 use crate::daemon::clock::{Clock, SystemClock};
 use crate::daemon::http;
 use crate::daemon::keys::open_or_create;
 use crate::daemon::metrics::Metrics;
-use crate::daemon::service::{RegistrySink, Service};
+use crate::daemon::service::{RegistrySink, Service, StartFacts};
 use crate::daemon::shard::{FaultHook, FaultPoint, MarkerFile, NoFaults, Stop, StopLevel};
 use crate::daemon::supervisor::{End, Supervisor, log_panics_without_content};
-use crate::daemon::{telemetry, topics};
+use crate::daemon::reader::KafkaReader;
+use crate::daemon::telemetry;
 use crate::pipeline::limits::METRIC_EXPIRY_LOOK_MS;
 use crate::pipeline::metric::Metric;
 use crate::settings::{Fault, Settings};
@@ -46,11 +48,7 @@ pub(super) fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Fail
     for path in &keys.created {
         tracing::info!(path = %path.display(), "made a key file");
     }
-    let admin = topics::Admin::connect(&settings)?;
-    if settings.topics.create {
-        topics::create(&admin, &settings)?;
-    }
-    let facts = topics::facts(&admin, &settings)?;
+    let facts = prepare_topics(&settings)?;
     let instance = settings.group.instance.clone().unwrap_or_else(unique_instance);
     let service = Service::new(Arc::clone(&settings), Arc::new(keys), facts, instance);
     let end = serve(&settings, &service, clock)?;
@@ -92,6 +90,30 @@ fn require(settings: &Settings) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Makes missing topics when asked to, refuses to start without them, and looks what is there.
+fn prepare_topics(settings: &Settings) -> Result<StartFacts, Failure> {
+    let (admin, topology) = discover(settings)?;
+    if let Some(missing) = topology.missing_sources.first() {
+        let message = format!("input.topics: `{missing}` does not exist at {}", settings.kafka.brokers);
+        return Err(Failure::new(Exit::Config, message));
+    }
+    if settings.topics.create {
+        for topic in admin.create(&topology.plans)? {
+            tracing::info!(topic, "made a topic");
+        }
+    }
+    let missing = admin.check(&topology.plans)?;
+    for difference in &missing {
+        tracing::warn!(%difference, "topic differs from what is needed");
+    }
+    if let Some(difference) = missing.iter().find(|difference| difference.what == "missing") {
+        return Err(Failure::new(Exit::Config, format!("{difference} (or run with --create-topics)")));
+    }
+    let group = format!("{}-scrub", settings.group.id);
+    let reader = KafkaReader::connect(&settings.kafka, &group, ADMIN_TIMEOUT)?;
+    Ok(topology.start_facts(&admin, &reader, settings)?)
+}
+
 fn serve(settings: &Settings, service: &Service, clock: SystemClock) -> Result<End, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -111,9 +133,10 @@ fn serve(settings: &Settings, service: &Service, clock: SystemClock) -> Result<E
     let stop = Stop::default();
     runtime.spawn(signals(stop.clone()));
     let sink = RegistrySink { metrics: Arc::clone(&metrics), clock };
-    let connector = Arc::new(KafkaConnector::new(settings.kafka.clone()));
+    let connector = KafkaConnector::new(settings.kafka.clone())
+        .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     let mut supervisor =
-        Supervisor::new(connector, clock, Arc::new(sink), faults(settings)?, stop.clone());
+        Supervisor::new(Arc::new(connector), clock, Arc::new(sink), faults(settings)?, stop.clone());
     let probes = service
         .spawn(&mut supervisor, clock, stop)
         .map_err(|error| Failure::io("shard thread", &error))?;

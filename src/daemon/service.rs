@@ -21,12 +21,12 @@ use crate::pipeline::limits::{
 use crate::pipeline::metric::MetricUpdate;
 use crate::pipeline::redact::Redactor;
 use crate::pipeline::scrub::{AuditConfig, MeasuresTarget, Scrub, ScrubConfig, TopicStart};
-use crate::pipeline::watch::{Watch, WatchConfig};
+//WATCHUSE
 use crate::settings::{Settings, StartPosition};
 
 /// What is known of the topics when the process starts.
 #[derive(Clone, Debug, Default)]
-pub struct TopicFacts {
+pub struct StartFacts {
     /// Source topics the group has never committed an offset of, with their partitions: those
     /// partitions start where the settings say, all others at earliest.
     pub never_read: BTreeMap<Arc<str>, i32>,
@@ -40,7 +40,7 @@ pub struct TopicFacts {
 pub struct Service {
     settings: Arc<Settings>,
     keys: Arc<KeyMaterial>,
-    facts: Arc<TopicFacts>,
+    facts: Arc<StartFacts>,
     instance: String,
 }
 
@@ -58,7 +58,7 @@ impl Service {
     pub fn new(
         settings: Arc<Settings>,
         keys: Arc<KeyMaterial>,
-        facts: TopicFacts,
+        facts: StartFacts,
         instance: String,
     ) -> Self {
         Self { settings, keys, facts: Arc::new(facts), instance }
@@ -86,19 +86,7 @@ impl Service {
             let (facts, instance) = (Arc::clone(&self.facts), InstanceName::new(&plan.config.shard));
             supervisor.spawn(plan, move |_| scrub(&settings, &keys, &facts, &instance))?;
         }
-        if let (Some(rules), true) = (&self.settings.alert, self.settings.measure) {
-            for index in 0..self.settings.run.watch_shards {
-                let plan = self.plan("watch", index, self.watch_subscription());
-                shards.push((plan.config.shard.clone(), plan.health.clone()));
-                let config = WatchConfig {
-                    measures_topic: Arc::clone(&self.settings.names.measures),
-                    state_topic: Arc::clone(&self.settings.names.watch_state),
-                    alerts_topic: Arc::clone(&self.settings.names.alerts),
-                    rules: rules.clone(),
-                };
-                supervisor.spawn(plan, move |_| Watch::new(config.clone()))?;
-            }
-        }
+        //WATCHBLOCK
         Ok(ShardProbes { shards, clock, stop })
     }
 
@@ -144,7 +132,7 @@ impl Service {
     }
 }
 
-fn scrub(settings: &Settings, keys: &KeyMaterial, facts: &TopicFacts, instance: &InstanceName) -> Scrub {
+fn scrub(settings: &Settings, keys: &KeyMaterial, facts: &StartFacts, instance: &InstanceName) -> Scrub {
     let start = match settings.input.start {
         StartPosition::Earliest => AuditStart::Earliest,
         StartPosition::Latest => AuditStart::Latest,
@@ -182,7 +170,7 @@ fn scrub(settings: &Settings, keys: &KeyMaterial, facts: &TopicFacts, instance: 
             partitions: facts.measures_partitions,
         }),
     };
-    let redactor = Redactor::with_keyring(settings.policy.clone(), Arc::clone(&keys.keyring));
+    let redactor = Redactor::with_keyring(Arc::clone(&settings.policy), Arc::clone(&keys.keyring));
     Scrub::new(config, Ingest::new(settings.ingest.clone()), redactor)
 }
 

@@ -263,6 +263,9 @@ pub const NOT_TEXT_SAMPLE_RECORDS: u32 = 1_000;
 
 // service
 
+/// `max.message.bytes` of a source topic whose configuration can't be read: Kafka's own default.
+pub const SOURCE_RECORD_BYTES_DEFAULT: usize = 1_048_588;
+
 /// Records one poll hands over: enough to amortise a turn of the loop, few enough to answer events.
 pub const POLL_RECORDS_MAX: usize = 5_000;
 

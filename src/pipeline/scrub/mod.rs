@@ -378,7 +378,7 @@ impl ScrubConfig {
             keyring: self.keyring,
             instance_key: self.instance_key.id(),
             signers: vec![*self.instance_key.certificate()],
-            commitment_keys: vec![self.commitment_key.clone()],
+            commitment_keys: Arc::from([self.commitment_key.clone()]),
             start: first.map_or(StartPosition::Earliest, |start| start.start),
             partitions: known.map_or(source.partition + 1, |start| start.partitions),
             permission,
