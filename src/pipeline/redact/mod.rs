@@ -10,6 +10,7 @@ mod engine;
 mod finding;
 mod json;
 mod phone;
+mod record;
 mod redactor;
 mod rewrite;
 mod rules;
@@ -29,4 +30,5 @@ pub use finding::{
     SurfaceClass,
 };
 pub use policy::{Policy, RawPolicy, Strictness};
+pub use record::{RecordBuffer, RecordFacts, RecordReport, RedactedFields, RedactedRecord};
 pub use redactor::Redactor;
