@@ -10,8 +10,8 @@ mod engine;
 mod finding;
 mod json;
 mod phone;
-mod redactor;
 mod record;
+mod redactor;
 mod rewrite;
 mod rules;
 mod views;
@@ -30,5 +30,5 @@ pub use finding::{
     SurfaceClass,
 };
 pub use policy::{Policy, RawPolicy, Strictness};
-pub use record::{RecordBuffer, RecordReport, RedactedRecord};
+pub use record::{RecordBuffer, RecordFacts, RecordReport, RedactedFields, RedactedRecord};
 pub use redactor::Redactor;

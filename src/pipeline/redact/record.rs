@@ -81,33 +81,60 @@ pub struct RedactedRecord<'a> {
     bytes: &'a [u8],
     headers: &'a [HeaderSpans],
     tenant: Option<(TenantId, Assurance)>,
-    service: Option<&'a str>,
-    event: Option<&'a str>,
-    action: Option<&'a str>,
-    actor: Option<&'a str>,
-    actor_type: Option<&'a str>,
-    object: Option<&'a str>,
-    object_type: Option<&'a str>,
-    outcome: Option<&'a str>,
-    reason: Option<&'a str>,
-    session: Option<&'a str>,
-    facts: Facts,
+    fields: RedactedFields<'a>,
+    facts: RecordFacts,
     report: RecordReport,
 }
 
+/// The texts that ingest found, redacted. Identities (actor, object, session) that were addresses or
+/// numbers are keyed tokens; a text that could not be scanned whole is absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RedactedFields<'a> {
+    /// The service that wrote the record.
+    pub service: Option<&'a str>,
+    /// Name of the event.
+    pub event: Option<&'a str>,
+    /// What was done.
+    pub action: Option<&'a str>,
+    /// Who did it. Always claimed: the record says so itself.
+    pub actor: Option<&'a str>,
+    /// Role or type of the actor.
+    pub actor_type: Option<&'a str>,
+    /// What it was done to.
+    pub object: Option<&'a str>,
+    /// Type of the object.
+    pub object_type: Option<&'a str>,
+    /// How it ended.
+    pub outcome: Option<&'a str>,
+    /// Why.
+    pub reason: Option<&'a str>,
+    /// The conversation or session.
+    pub session: Option<&'a str>,
+}
+
 /// What ingest found that is no text.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Facts {
-    format: Format,
-    severity: Severity,
-    event_time: Option<Timestamp>,
-    bot: Option<BotFact>,
-    staff_action: Option<StaffAction>,
-    latency_ms: Option<f64>,
-    rating: Option<f64>,
-    tokens: Option<Tokens>,
-    booking_value: Option<f64>,
-    partial: SplitLine,
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RecordFacts {
+    /// How the value was read.
+    pub format: Format,
+    /// Severity.
+    pub severity: Severity,
+    /// The record's own time.
+    pub event_time: Option<Timestamp>,
+    /// What a bot reported.
+    pub bot: Option<BotFact>,
+    /// Whether somebody acted.
+    pub staff_action: Option<StaffAction>,
+    /// Duration in milliseconds; finite and not negative.
+    pub latency_ms: Option<f64>,
+    /// Rating in stars; finite.
+    pub rating: Option<f64>,
+    /// Model tokens.
+    pub tokens: Option<Tokens>,
+    /// Value of a booking; finite.
+    pub booking_value: Option<f64>,
+    /// Whether the record is a piece of a longer line.
+    pub partial: SplitLine,
 }
 
 impl<'a> RedactedRecord<'a> {
@@ -145,18 +172,6 @@ impl<'a> RedactedRecord<'a> {
         let RecordBuffer { value, bytes, text, headers, .. } = buffer;
         let (value, bytes, text): (&'a Vec<u8>, &'a Vec<u8>, &'a String) = (value, bytes, text);
         let slice = |span: Option<Span>| span.map(|span| &text[span.start..span.end]);
-        let [
-            service,
-            event,
-            action,
-            actor,
-            actor_type,
-            object,
-            object_type,
-            outcome,
-            reason,
-            session,
-        ] = texts.map(slice);
         Ok(Self {
             topic_partition: source.topic_partition,
             offset: source.offset,
@@ -166,17 +181,8 @@ impl<'a> RedactedRecord<'a> {
             bytes,
             headers,
             tenant,
-            service,
-            event,
-            action,
-            actor,
-            actor_type,
-            object,
-            object_type,
-            outcome,
-            reason,
-            session,
-            facts: Facts::of(log),
+            fields: texts.map(slice).into(),
+            facts: RecordFacts::of(log),
             report,
         })
     }
@@ -233,124 +239,16 @@ impl<'a> RedactedRecord<'a> {
         self.tenant.as_ref().map(|(_, assurance)| *assurance)
     }
 
-    /// The redacted service.
+    /// The redacted texts.
     #[must_use]
-    pub const fn service(&self) -> Option<&'a str> {
-        self.service
+    pub const fn fields(&self) -> &RedactedFields<'a> {
+        &self.fields
     }
 
-    /// The redacted event name.
+    /// What was found that is no text.
     #[must_use]
-    pub const fn event(&self) -> Option<&'a str> {
-        self.event
-    }
-
-    /// What was done.
-    #[must_use]
-    pub const fn action(&self) -> Option<&'a str> {
-        self.action
-    }
-
-    /// Who did it: a keyed token where it was an address or a number. Always claimed.
-    #[must_use]
-    pub const fn actor(&self) -> Option<&'a str> {
-        self.actor
-    }
-
-    /// Role or type of the actor.
-    #[must_use]
-    pub const fn actor_type(&self) -> Option<&'a str> {
-        self.actor_type
-    }
-
-    /// What it was done to: a keyed token where it was an address or a number.
-    #[must_use]
-    pub const fn object(&self) -> Option<&'a str> {
-        self.object
-    }
-
-    /// Type of the object.
-    #[must_use]
-    pub const fn object_type(&self) -> Option<&'a str> {
-        self.object_type
-    }
-
-    /// How it ended.
-    #[must_use]
-    pub const fn outcome(&self) -> Option<&'a str> {
-        self.outcome
-    }
-
-    /// Why.
-    #[must_use]
-    pub const fn reason(&self) -> Option<&'a str> {
-        self.reason
-    }
-
-    /// The session: a keyed token where it was an address or a number.
-    #[must_use]
-    pub const fn session(&self) -> Option<&'a str> {
-        self.session
-    }
-
-    /// How the value was read.
-    #[must_use]
-    pub const fn format(&self) -> Format {
-        self.facts.format
-    }
-
-    /// Severity.
-    #[must_use]
-    pub const fn severity(&self) -> Severity {
-        self.facts.severity
-    }
-
-    /// The record's own time.
-    #[must_use]
-    pub const fn event_time(&self) -> Option<Timestamp> {
-        self.facts.event_time
-    }
-
-    /// What a bot reported.
-    #[must_use]
-    pub const fn bot(&self) -> Option<BotFact> {
-        self.facts.bot
-    }
-
-    /// Whether somebody acted.
-    #[must_use]
-    pub const fn staff_action(&self) -> Option<StaffAction> {
-        self.facts.staff_action
-    }
-
-    /// Duration in milliseconds; finite and not negative.
-    #[must_use]
-    pub const fn latency_ms(&self) -> Option<f64> {
-        self.facts.latency_ms
-    }
-
-    /// Rating in stars; finite.
-    #[must_use]
-    pub const fn rating(&self) -> Option<f64> {
-        self.facts.rating
-    }
-
-    /// Model tokens.
-    #[must_use]
-    pub const fn tokens(&self) -> Option<Tokens> {
-        self.facts.tokens
-    }
-
-    /// Value of a booking; finite.
-    #[must_use]
-    pub const fn booking_value(&self) -> Option<f64> {
-        self.facts.booking_value
-    }
-
-    /// Whether the record is a piece of a longer line.
-    #[must_use]
-    pub const fn partial(&self) -> SplitLine {
-        self.facts.partial
+    pub const fn facts(&self) -> &RecordFacts {
+        &self.facts
     }
 
     /// What redaction did.
@@ -370,17 +268,43 @@ impl<'a> RedactedRecord<'a> {
 
 impl fmt::Debug for RedactedRecord<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            formatter,
-            "RedactedRecord({}/{}, {} bytes)",
-            self.topic_partition,
-            self.offset,
-            self.size_bytes()
-        )
+        let (at, offset, size) = (self.topic_partition, self.offset, self.size_bytes());
+        write!(formatter, "RedactedRecord({at}/{offset}, {size} bytes)")
     }
 }
 
-impl Facts {
+impl<'a> From<[Option<&'a str>; FIELDS]> for RedactedFields<'a> {
+    fn from(texts: [Option<&'a str>; FIELDS]) -> Self {
+        let [
+            service,
+            event,
+            action,
+            actor,
+            actor_type,
+            object,
+            object_type,
+            outcome,
+            reason,
+            session,
+        ] = texts;
+        Self {
+            service,
+            event,
+            action,
+            actor,
+            actor_type,
+            object,
+            object_type,
+            outcome,
+            reason,
+            session,
+        }
+    }
+}
+
+const FIELDS: usize = 10;
+
+impl RecordFacts {
     const fn of(log: &LogRecord<'_>) -> Self {
         Self {
             format: log.format,
@@ -431,8 +355,8 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
     where
         'w: 's,
     {
-        let partial = if surface == Surface::Value { self.partial } else { Partial::Whole };
-        Scope { topic: self.topic, tenant, timestamp: self.timestamp, surface, partial }
+        let (topic, timestamp) = (self.topic, self.timestamp);
+        Scope { topic, tenant, timestamp, surface, partial: Partial::Whole }
     }
 
     /// The tenant's own keys cannot be chosen before the tenant is known: its id is redacted under
@@ -467,7 +391,7 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
         report: &mut Report,
     ) -> Result<(), MissingEpoch> {
         let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(()) };
-        let scope = self.scope(tenant, Surface::Value);
+        let scope = Scope { partial: self.partial, ..self.scope(tenant, Surface::Value) };
         *report = (self.redact)(&scope, value, &mut self.buffer.value)?;
         Ok(())
     }
@@ -518,7 +442,7 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
         &mut self,
         tenant: Option<&TenantId>,
         log: &LogRecord<'_>,
-    ) -> Result<[Option<Span>; 10], MissingEpoch> {
+    ) -> Result<[Option<Span>; FIELDS], MissingEpoch> {
         let fields = [
             (Surface::Value, &log.service),
             (Surface::Value, &log.event),
@@ -531,7 +455,7 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
             (Surface::Value, &log.reason),
             (Surface::Identity, &log.session),
         ];
-        let mut spans = [None; 10];
+        let mut spans = [None; FIELDS];
         for (span, (surface, field)) in spans.iter_mut().zip(fields) {
             *span = self.text(tenant, surface, field.as_ref())?;
         }
@@ -547,13 +471,7 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
         field: Option<&Field<'_>>,
     ) -> Result<Option<Span>, MissingEpoch> {
         let Some(field) = field else { return Ok(None) };
-        let scope = Scope {
-            topic: self.topic,
-            tenant,
-            timestamp: self.timestamp,
-            surface,
-            partial: Partial::Whole,
-        };
+        let scope = self.scope(tenant, surface);
         let piece = &mut self.buffer.piece;
         let report = (self.redact)(&scope, field.as_str().as_bytes(), piece)?;
         let is_scanned = matches!(report.disposition, Disposition::Clean | Disposition::Redacted);
@@ -639,10 +557,10 @@ mod tests {
         assert_eq!(redacted.tenant_assurance(), Some(Assurance::Claimed));
         assert_eq!(redacted.key(), Some(b"k#".as_slice()));
         assert!(!redacted.value().unwrap().contains(&b'@'));
-        assert_eq!(redacted.service(), Some("s#"));
-        assert_eq!((redacted.actor(), redacted.action()), (Some("x#y"), Some("go")));
-        assert_eq!(redacted.session(), Some("q#"));
-        assert_eq!((redacted.severity(), redacted.offset()), (Severity::Error, 5));
+        assert_eq!(redacted.fields().service, Some("s#"));
+        assert_eq!((redacted.fields().actor, redacted.fields().action), (Some("x#y"), Some("go")));
+        assert_eq!(redacted.fields().session, Some("q#"));
+        assert_eq!((redacted.facts().severity, redacted.offset()), (Severity::Error, 5));
         let headers: Vec<_> = redacted.headers().map(|h| (h.name, h.value)).collect();
         let expected =
             [("a#b", Some(b"c#d".as_slice())), ("null", None), ("empty", Some(b"".as_slice()))];
@@ -689,15 +607,15 @@ mod tests {
                 .unwrap();
         let texts = [
             redacted.tenant().map(TenantId::as_str),
-            redacted.service(),
-            redacted.action(),
-            redacted.actor(),
-            redacted.actor_type(),
-            redacted.object(),
-            redacted.object_type(),
-            redacted.outcome(),
-            redacted.reason(),
-            redacted.session(),
+            redacted.fields().service,
+            redacted.fields().action,
+            redacted.fields().actor,
+            redacted.fields().actor_type,
+            redacted.fields().object,
+            redacted.fields().object_type,
+            redacted.fields().outcome,
+            redacted.fields().reason,
+            redacted.fields().session,
         ];
         for text in texts {
             assert!(!text.unwrap().contains("asha"), "{text:?}");
@@ -706,7 +624,7 @@ mod tests {
         for part in parts.chain([redacted.key(), redacted.value()]) {
             assert!(memchr::memmem::find(part.unwrap(), b"asha").is_none());
         }
-        assert_eq!(redacted.severity(), Severity::Warn);
+        assert_eq!(redacted.facts().severity, Severity::Warn);
         assert!(redacted.report().total() >= 13);
     }
 }
