@@ -1,1 +1,3 @@
-//! placeholder
+//! Redaction.
+
+mod generator;
