@@ -10,20 +10,6 @@ pub const TENANT_ID_BYTES_MAX: usize = 128;
 
 // redact
 
-/// Longest value scanned in full; a longer one is masked strictly. Kafka's default maximum is 1 MiB,
-/// and a topic that allows more seldom allows more than this.
-pub const REDACT_RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// Candidates scored in one record. A log line has tens; ten thousand bound the work at a few
-/// milliseconds.
-pub const REDACT_CANDIDATES_MAX: usize = 10_000;
-
-/// Depth of nested JSON. Loggers nest below 20; serde and others stop at 128.
-pub const REDACT_JSON_DEPTH_MAX: usize = 64;
-
-/// Layers of encoding undone in one string. Real logs stack up to three.
-pub const REDACT_DECODE_LAYERS_MAX: usize = 6;
-
 /// Extra patterns of a policy in all: each is another pass over every record it applies to.
 pub const REDACT_PATTERNS_MAX: usize = 32;
 
@@ -44,6 +30,29 @@ pub const KEYRING_ENTRIES_MAX: usize = 1_000_000;
 
 /// The fixed number for JSON numbers: one digit less than the shortest phone number.
 pub const REDACT_NUMBER_REPLACEMENT_MAX: u32 = 999_999;
+/// Deepest nesting of JSON containers that is followed; real records stay far below it.
+pub const JSON_DEPTH_MAX: usize = 64;
+
+/// Longest record that is scanned; a longer one is masked strictly. Kafka's own default for a
+/// message is 1 MiB, and offsets into a record are kept as `u32`.
+pub const RECORD_BYTES_MAX: usize = 64 << 20;
+
+/// Layers of encoding (escapes, JSON in strings, percent, entities ...) undone around a value;
+/// past it the whole string is masked.
+pub const LAYERS_MAX: usize = 12;
+
+/// Longest local part of an address that is looked for: RFC 5321, 4.5.3.1.1. Caps the way back from
+/// each `@`, so that a line of `@` stays linear.
+pub const EMAIL_LOCAL_BYTES_MAX: usize = 64;
+
+/// Longest domain of an address: RFC 5321, 4.5.3.1.2.
+pub const EMAIL_DOMAIN_BYTES_MAX: usize = 255;
+
+/// Rounds of redaction until nothing more is found; a record that needs more is masked strictly.
+pub const REDACTION_ROUNDS_MAX: usize = 4;
+
+/// Findings in one record; more, and the record is masked strictly.
+pub const FINDINGS_MAX: usize = 100_000;
 
 // audit
 

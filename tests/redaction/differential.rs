@@ -9,10 +9,10 @@ use crate::subject::Subject;
 fn every_plus_number_that_libphonenumber_finds_is_redacted() {
     let mut subject = Subject::new("IN", "balanced");
     let (mut found, mut missed) = (0_u32, Vec::new());
-    for number in 0..6_000 {
+    for number in 0..12_000 {
         let line = line(&mut Random::new(number));
-        for expected in line.find_phone_numbers(None) {
-            let raw = &line[expected.start..expected.end];
+        for expected in line.find_phone_numbers() {
+            let raw = &line[expected.start..expected.end()];
             if !raw.contains('+') {
                 continue;
             }
@@ -24,16 +24,32 @@ fn every_plus_number_that_libphonenumber_finds_is_redacted() {
         }
     }
     assert!(found > 1_500, "the matcher found only {found}: the lines are no test");
-    assert!(missed.is_empty(), "{} of {found} missed: {:#?}", missed.len(), &missed[..missed.len().min(20)]);
+    assert!(
+        missed.is_empty(),
+        "{} of {found} missed: {:#?}",
+        missed.len(),
+        &missed[..missed.len().min(20)]
+    );
 }
 
 /// A sentence with a number of any country in it, in any grouping, possible or not.
 fn line(random: &mut Random) -> String {
     const BEFORE: &[&str] = &[
-        "call ", "Tel. ", "", "customer said: ", "[whatsapp] from=", "{\"msg\":\"sms to ",
-        "(", "dial:", "rang ", "contact <", "FAX ", "see 12 items, ",
+        "call ",
+        "Tel. ",
+        "",
+        "customer said: ",
+        "[whatsapp] from=",
+        "{\"msg\":\"sms to ",
+        "(",
+        "dial:",
+        "rang ",
+        "contact <",
+        "FAX ",
+        "see 12 items, ",
     ];
-    const AFTER: &[&str] = &[" now", ".", "", ") ok", "\"}", ">", ", thanks", "; retry 3", "\n", "!"];
+    const AFTER: &[&str] =
+        &[" now", ".", "", ") ok", "\"}", ">", ", thanks", "; retry 3", "\n", "!"];
     const CODES: &[&str] = &[
         "1", "7", "20", "27", "30", "31", "32", "33", "34", "36", "39", "40", "41", "43", "44",
         "45", "46", "47", "48", "49", "51", "52", "54", "55", "56", "57", "60", "61", "62", "63",

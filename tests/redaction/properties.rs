@@ -53,7 +53,13 @@ fn one_more_layer_of_writing_hides_nothing() {
             continue;
         }
         let out = subject.redact(&dressed.line());
-        failures.check(number, &dressed, &out, "hides what was found", !leaks(&dressed.secret, &out));
+        failures.check(
+            number,
+            &dressed,
+            &out,
+            "hides what was found",
+            !leaks(&dressed.secret, &out),
+        );
     }
     failures.report();
 }
@@ -138,7 +144,8 @@ impl Failures {
             return;
         }
         self.count += 1;
-        let example = || format!("case {number} ({}):\n    {}\n    {out}", case.region, case.line());
+        let example =
+            || format!("case {number} ({}):\n    {}\n    {out}", case.region, case.line());
         let entry = self
             .by_kind
             .entry((what.to_owned(), case.label.clone()))

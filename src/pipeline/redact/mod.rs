@@ -4,7 +4,15 @@
 //! scan -> decode views -> candidates -> context score -> action; what cannot be scanned whole is
 //! masked strictly, never passed on.
 
+mod context;
+mod email;
+mod engine;
 mod finding;
+mod json;
+mod phone;
+mod redactor;
+mod rewrite;
+mod rules;
 mod views;
 
 pub mod action;
@@ -20,3 +28,4 @@ pub use finding::{
     Disposition, EntityKind, Finding, Partial, Position, Report, Scope, StrictReason, Surface,
     SurfaceClass,
 };
+pub use redactor::{Policy, Redactor, Strictness};
