@@ -4,4 +4,5 @@ mod corpus;
 mod differential;
 mod generator;
 mod properties;
+mod regressions;
 mod subject;
