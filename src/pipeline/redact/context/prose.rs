@@ -13,6 +13,8 @@ pub(in crate::pipeline::redact) enum Cue {
     Number,
     /// It is somebody's own.
     Own,
+    /// It is a person, by name or number.
+    Person,
     /// It is an e-mail address.
     Email,
     /// It is something else.
@@ -43,15 +45,15 @@ static PROSE_WORDS: Lexicon<Cue> = Lexicon::new(&[
     ]),
     (Cue::Reach, &[
         "call", "calls", "called", "calling", "ring", "dial", "dialed", "dialled", "dialing",
-        "text", "texted", "reach", "reachable", "contact", "otp", "anrufen", "ruf", "rufen", "rufe",
+        "text", "texted", "reach", "reachable", "contact", "anrufen", "ruf", "rufen", "rufe",
         "anruf", "erreichen", "erreiche", "erreichbar", "erreichst", "llámame", "llamame", "llamar",
         "llama", "llame", "llámenme", "chiama", "chiamare", "chiamatemi", "chiamami", "chiamate",
         "appelez", "appeler", "appelle", "appelez-moi", "rappeler", "rappelez", "joindre",
         "joignable", "contacter", "dzwonić", "dzwonic", "zadzwoń", "zadzwonić", "zadzwon", "kontakt",
-        "bel", "bellen", "bereiken", "bereikbaar", "opbellen", "ligar", "ligue", "ringup", "ping",
-        "message", "messaged", "dialled", "callme", "sip", "guest", "moi", "kontaktnummer",
-        "contactar", "contattare", "contattami", "contacto", "recapito", "coordonnées", "sent",
-        "sending", "deliver", "delivered", "कॉल", "संपर्क", "اتصل", "звоните", "позвоните",
+        "bel", "bellen", "bereiken", "bereikbaar", "opbellen", "ligar", "ligue", "ringup",
+        "callme", "sip", "kontaktnummer",
+        "contactar", "contattare", "contattami", "contacto", "recapito", "coordonnées",
+        "कॉल", "संपर्क", "اتصل", "звоните", "позвоните",
     ]),
     (Cue::Number, &[
         "number", "numbers", "numero", "número", "numéro", "nummer", "numer", "nr", "no", "num",
@@ -67,6 +69,10 @@ static PROSE_WORDS: Lexicon<Cue> = Lexicon::new(&[
         "its", "partner", "partners", "wife", "husband", "alternate", "alternative", "alt",
         "second", "new", "neue", "nuevo", "nouveau", "nuovo", "nowy", "nieuwe", "correct",
     ]),
+    (Cue::Person, &[
+        "customer", "customers", "kunde", "kundin", "client", "cliente", "klant", "klient", "guest",
+        "gast", "user", "caller", "lead", "contact", "member", "patient",
+    ]),
     (Cue::Email, &["email", "emails", "mail", "mails", "e-mail", "mailadresse", "correo", "courriel", "mailid", "emailid", "gmail", "ईमेल", "mailaddress", "почта", "maila", "mailem"]),
     (Cue::Negative, &[
         "order", "orders", "bestellung", "bestellnr", "commande", "pedido", "ordine", "zamówienie",
@@ -80,10 +86,9 @@ static PROSE_WORDS: Lexicon<Cue> = Lexicon::new(&[
         "gutschein", "coupon", "bon", "bonnummer", "account", "konto", "kontonummer", "compte",
         "cuenta", "conto", "rekening", "iban", "bic", "ifsc", "swift", "pin", "pincode", "otp",
         "postcode", "plz", "zip", "cap", "code", "codes", "codice", "código", "codigo", "kod",
-        "kodu", "ticket", "case", "vorgang", "id", "ids", "uid", "uuid", "pid", "tid", "user",
-        "customer", "kunde", "kundennr", "kundennummer", "client", "cliente", "klant",
-        "klantnummer", "serial", "seriennummer", "série", "sku", "ean", "isbn", "batch", "lot",
-        "build", "version", "rev", "revision", "license", "licence", "lizenz", "port", "offset",
+        "kodu", "ticket", "case", "vorgang", "id", "ids", "uid", "uuid", "pid", "tid",
+        "kundennr", "kundennummer", "klantnummer", "serial", "seriennummer", "série", "sku", "ean", "isbn", "batch", "lot",
+        "build", "version", "rev", "revision", "license", "licence", "lizenz", "port", "offset", "zamówienia", "zamowienia", "prenotazioni", "rezerwacyjny",
         "size", "bytes", "length", "epoch", "timestamp", "time", "ts", "seq", "sequence", "siret",
         "siren", "vat", "gst", "gstin", "hsn", "pan", "aadhaar", "aadhar", "tax", "steuernummer",
         "ust", "nip", "pesel", "regon", "bsn", "kvk", "dni", "nie", "nif", "cif", "ssn", "passport",
@@ -118,7 +123,7 @@ static PROSE_WORDS: Lexicon<Cue> = Lexicon::new(&[
         "diese", "dieser", "questo", "este", "ce", "das", "please", "pls", "plz", "bitte", "here",
         "as", "was", "=", "are", "using", "used", "that", "andar", "है", "का", "पर", "to:", "only",
         "also", "new", "now", "ye", "yeh", "van", "het", "een", "w", "z", "na", "se", "si", "you",
-        "can", "so", "que", "to", "again",
+        "can", "so", "que", "again", "lautet", "mich", "sie", "moi", "mir", "number:",
     ]),
 ]);
 
