@@ -75,7 +75,8 @@ fn at_least(summary: &Value, figure: &str, floor: f64, table: &str) {
 #[test]
 fn balanced_keeps_its_floors() {
     let corpus = Corpus::load();
-    let (table, summary) = corpus.score("redacted-balanced.txt", &corpus.redact(Strictness::Balanced));
+    let (table, summary) =
+        corpus.score("redacted-balanced.txt", &corpus.redact(Strictness::Balanced));
     println!("{table}");
     at_least(&summary, "recall_email", 0.995, &table);
     at_least(&summary, "recall_phone", 0.99, &table);

@@ -1,6 +1,7 @@
 //! The walk through a record: JSON leaf by leaf, text piece by piece, layer by layer, down to where
 //! nothing is left to decode; what is found there is mapped back to raw bytes.
 
+use super::blind;
 use super::context::FieldClass;
 use super::email::{self, Address};
 use super::finding::{EntityKind, Finding, Position, StrictReason};
@@ -92,7 +93,11 @@ pub(super) struct Engine {
 
 impl Engine {
     /// Fills `findings`. On an error `findings` is not complete.
-    pub(super) fn scan(&mut self, input: &[u8], settings: Settings<'_>) -> Result<(), StrictReason> {
+    pub(super) fn scan(
+        &mut self,
+        input: &[u8],
+        settings: Settings<'_>,
+    ) -> Result<(), StrictReason> {
         self.findings.clear();
         self.rejected.clear();
         let context = Context {
@@ -260,6 +265,9 @@ impl Walk<'_, '_> {
     }
 
     fn detect(&mut self, text: Text<'_>, context: &Context<'_>) -> Result<(), StrictReason> {
+        if self.settings.blind {
+            return self.detect_blindly(text, context);
+        }
         let mut addresses = Vec::new();
         email::find(text.bytes, context.field, |address| addresses.push(address));
         email::find_obfuscated(text.bytes, |address| addresses.push(address));
@@ -269,6 +277,25 @@ impl Walk<'_, '_> {
         self.phones(text, context)
     }
 
+    fn detect_blindly(
+        &mut self,
+        text: Text<'_>,
+        context: &Context<'_>,
+    ) -> Result<(), StrictReason> {
+        let mut spans = Vec::new();
+        blind::digit_runs(text.bytes, |start, end| spans.push((EntityKind::Phone, start, end)));
+        blind::at_signs(text.bytes, |start, end| spans.push((EntityKind::Email, start, end)));
+        email::find_obfuscated(text.bytes, |address| {
+            spans.push((EntityKind::Email, address.start, address.end));
+        });
+        let mut score = Score::default();
+        score.add(Rule::Forced);
+        for (kind, start, end) in spans {
+            self.take(kind, text, (start, end), &[], score, context)?;
+        }
+        Ok(())
+    }
+
     fn take_address(
         &mut self,
         text: Text<'_>,
@@ -276,7 +303,14 @@ impl Walk<'_, '_> {
         context: &Context<'_>,
     ) -> Result<(), StrictReason> {
         let value = &text.bytes[address.start..address.end];
-        self.take(EntityKind::Email, text, (address.start, address.end), value, address.score, context)
+        self.take(
+            EntityKind::Email,
+            text,
+            (address.start, address.end),
+            value,
+            address.score,
+            context,
+        )
     }
 
     fn phones(&mut self, text: Text<'_>, context: &Context<'_>) -> Result<(), StrictReason> {
@@ -310,6 +344,9 @@ impl Walk<'_, '_> {
         context: &Context<'_>,
     ) -> Result<(), StrictReason> {
         let bytes = &text.bytes[leaf.start..leaf.end];
+        if self.settings.blind {
+            return self.detect(text.slice(leaf.start, leaf.end), context);
+        }
         if bytes.iter().all(u8::is_ascii_digit) {
             return self.phones(text.slice(leaf.start, leaf.end), context);
         }
@@ -336,7 +373,13 @@ impl Walk<'_, '_> {
         let raw = (text.raw_offset(start), text.raw_offset(end));
         if score.total < self.settings.threshold && !self.settings.blind {
             if let (EntityKind::Phone, Some(tail)) = (kind, value.last_chunk().copied()) {
-                self.engine.rejected.push(Rejected { start: raw.0, end: raw.1, tail, score, position });
+                self.engine.rejected.push(Rejected {
+                    start: raw.0,
+                    end: raw.1,
+                    tail,
+                    score,
+                    position,
+                });
             }
         } else {
             if self.engine.findings.len() >= FINDINGS_MAX {

@@ -148,8 +148,7 @@ pub enum SurfaceClass {
 
 impl SurfaceClass {
     /// Every class, in the order of [`Report::found`].
-    pub const ALL: [Self; 5] =
-        [Self::Value, Self::Key, Self::Number, Self::Nested, Self::Escaped];
+    pub const ALL: [Self; 5] = [Self::Value, Self::Key, Self::Number, Self::Nested, Self::Escaped];
 
     /// The class of a position: the most telling property wins.
     #[must_use]

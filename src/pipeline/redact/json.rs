@@ -264,9 +264,7 @@ mod tests {
             .leaves
             .iter()
             .filter(|leaf| leaf.kind != LeafKind::Key)
-            .map(|leaf| {
-                (text[leaf.start..leaf.end].to_owned(), leaf.kind, document.class(leaf))
-            })
+            .map(|leaf| (text[leaf.start..leaf.end].to_owned(), leaf.kind, document.class(leaf)))
             .collect()
     }
 

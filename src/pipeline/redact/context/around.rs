@@ -176,7 +176,8 @@ mod tests {
 
     #[test]
     fn rows_with_people_are_recognised() {
-        for text in ["7;A B;<665 03>;o@g.es", "1,\"Sen, Amol\",<06104>,x@y.in", "o@g.es\t<665>\t2"] {
+        for text in ["7;A B;<665 03>;o@g.es", "1,\"Sen, Amol\",<06104>,x@y.in", "o@g.es\t<665>\t2"]
+        {
             let start = text.find('<').unwrap();
             let end = text.find('>').unwrap() - 1;
             let text = text.replace(['<', '>'], "");

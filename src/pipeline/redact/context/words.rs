@@ -93,7 +93,7 @@ impl<'t> Backward<'t> {
                 self.saw_number = true;
                 Verdict::Next
             }
-             Some(Cue::Person) => {
+            Some(Cue::Person) => {
                 self.saw_person |= self.words == 0;
                 Verdict::Next
             }

@@ -124,9 +124,8 @@ fn glue(local: &[u8]) -> usize {
 /// Where the domain that begins at `start` ends, and what its suffix says.
 fn read_domain(text: &[u8], start: usize) -> Option<(usize, Score)> {
     let rest = &text[start..text.len().min(start + EMAIL_DOMAIN_BYTES_MAX)];
-    let is_domain_byte = |byte: &u8| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.') || *byte >= 0x80
-    };
+    let is_domain_byte =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.') || *byte >= 0x80;
     let len = rest.iter().take_while(|byte| is_domain_byte(byte)).count();
     let mut domain = &rest[..len];
     if let Some(end) = domain.windows(2).position(|pair| pair == b"..") {
@@ -182,7 +181,8 @@ fn add_context(text: &[u8], start: usize, field: FieldClass, score: &mut Score) 
         FieldClass::MessageId => score.add(Rule::MessageId),
         FieldClass::Contact | FieldClass::Person => score.add(Rule::AddressWord),
         _ => {
-            let words = text[start.saturating_sub(40)..start].rsplit(|byte| !byte.is_ascii_alphabetic());
+            let words =
+                text[start.saturating_sub(40)..start].rsplit(|byte| !byte.is_ascii_alphabetic());
             let is_cue = |word: &[u8]| {
                 cue_of(word) == Some(Cue::Email) || matches!(word, b"to" | b"from" | b"for" | b"by")
             };
@@ -206,7 +206,8 @@ fn add_lookalikes(
     if before.ends_with(b"://") || is_password_of_url(before) {
         score.add(Rule::UrlUserinfo);
     }
-    let is_repository_user = matches!(local, b"git" | b"hg" | b"svn" | b"root" | b"ubuntu" | b"ec2-user");
+    let is_repository_user =
+        matches!(local, b"git" | b"hg" | b"svn" | b"root" | b"ubuntu" | b"ec2-user");
     if is_repository_user && text.get(end) == Some(&b':') {
         score.add(Rule::RepositoryUser);
     }

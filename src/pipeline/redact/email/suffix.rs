@@ -15,13 +15,68 @@ pub(super) enum Suffix {
 
 /// Last labels of names that are no mail domains: private networks, systemd units, files.
 const NO_SUFFIX: [&[u8]; 62] = [
-    b"local", b"internal", b"lan", b"intern", b"intranet", b"private", b"corp", b"home",
-    b"localdomain", b"domain", b"svc", b"cluster", b"consul", b"compute", b"prod", b"staging",
-    b"service", b"socket", b"target", b"timer", b"mount", b"slice", b"scope", b"path", b"device",
-    b"swap", b"automount", b"png", b"jpg", b"jpeg", b"gif", b"webp", b"svg", b"ico", b"css", b"js",
-    b"mjs", b"ts", b"tsx", b"jsx", b"json", b"xml", b"html", b"htm", b"yaml", b"yml", b"toml",
-    b"jar", b"class", b"java", b"rb", b"go", b"dll", b"exe", b"log", b"txt", b"pdf", b"csv",
-    b"conf", b"lock", b"kt", b"ko",
+    b"local",
+    b"internal",
+    b"lan",
+    b"intern",
+    b"intranet",
+    b"private",
+    b"corp",
+    b"home",
+    b"localdomain",
+    b"domain",
+    b"svc",
+    b"cluster",
+    b"consul",
+    b"compute",
+    b"prod",
+    b"staging",
+    b"service",
+    b"socket",
+    b"target",
+    b"timer",
+    b"mount",
+    b"slice",
+    b"scope",
+    b"path",
+    b"device",
+    b"swap",
+    b"automount",
+    b"png",
+    b"jpg",
+    b"jpeg",
+    b"gif",
+    b"webp",
+    b"svg",
+    b"ico",
+    b"css",
+    b"js",
+    b"mjs",
+    b"ts",
+    b"tsx",
+    b"jsx",
+    b"json",
+    b"xml",
+    b"html",
+    b"htm",
+    b"yaml",
+    b"yml",
+    b"toml",
+    b"jar",
+    b"class",
+    b"java",
+    b"rb",
+    b"go",
+    b"dll",
+    b"exe",
+    b"log",
+    b"txt",
+    b"pdf",
+    b"csv",
+    b"conf",
+    b"lock",
+    b"kt",
+    b"ko",
 ];
 
 const RESERVED: [&[u8]; 4] = [b"example", b"test", b"invalid", b"localhost"];
@@ -44,9 +99,8 @@ pub(super) fn of(domain: &[u8]) -> Suffix {
         return Suffix::Reserved;
     }
     let is_known = |name: &[u8]| {
-        psl::suffix(name).is_some_and(|suffix| {
-            suffix.is_known() && suffix.as_bytes().len() < name.len()
-        })
+        psl::suffix(name)
+            .is_some_and(|suffix| suffix.is_known() && suffix.as_bytes().len() < name.len())
     };
     if is_known(lower) {
         return Suffix::Public;

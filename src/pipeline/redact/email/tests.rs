@@ -19,7 +19,10 @@ fn addresses_are_found_whole() {
         ("to=<asha@x.in>, cc asha+tag@mail.co.uk.", &["asha@x.in", "asha+tag@mail.co.uk"][..]),
         ("\"marcelo ramirez\"@sanmartin.biz", &["\"marcelo ramirez\"@sanmartin.biz"]),
         ("françoise38@k12.wilms76.co.uk", &["françoise38@k12.wilms76.co.uk"]),
-        ("x heiko@łódź-fryzjer.pl, y@xn--mller-kva.de", &["heiko@łódź-fryzjer.pl", "y@xn--mller-kva.de"]),
+        (
+            "x heiko@łódź-fryzjer.pl, y@xn--mller-kva.de",
+            &["heiko@łódź-fryzjer.pl", "y@xn--mller-kva.de"],
+        ),
         ("'hugo@ziggo.nl' o'ali@labs.at", &["hugo@ziggo.nl", "o'ali@labs.at"]),
         ("a@x.com/b@y.com|c@z.com;d@w.com", &["a@x.com", "b@y.com", "c@z.com", "d@w.com"]),
         ("?a=1&email=asha@x.in&b=2", &["asha@x.in"]),
@@ -27,7 +30,10 @@ fn addresses_are_found_whole() {
         ("email: asha@[192.168.0.1]", &["asha@[192.168.0.1]"]),
         ("email ops@mail.internal", &[]),
         ("mail kline (AT) gmail (DOT) com", &["kline (AT) gmail (DOT) com"]),
-        ("ganguly dot ojas at rediff dot co dot in!", &["ganguly dot ojas at rediff dot co dot in"]),
+        (
+            "ganguly dot ojas at rediff dot co dot in!",
+            &["ganguly dot ojas at rediff dot co dot in"],
+        ),
         ("x [at] t-online [dot] de", &["x [at] t-online [dot] de"]),
         ("hi@hotmail.com.Next step", &["hi@hotmail.com.Next"]),
     ] {

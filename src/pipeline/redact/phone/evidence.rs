@@ -33,7 +33,8 @@ pub(super) struct Before {
 
 impl<'a> Evidence<'a> {
     pub(super) fn new(text: &'a [u8], place: &'a Place<'a>, run: &'a Run) -> Self {
-        let letters = text.iter().filter(|byte| byte.is_ascii_alphabetic()).take(FIELD_LETTERS_MAX + 1);
+        let letters =
+            text.iter().filter(|byte| byte.is_ascii_alphabetic()).take(FIELD_LETTERS_MAX + 1);
         let is_prose = letters.count() > FIELD_LETTERS_MAX;
         let field = if is_prose { FieldClass::None } else { place.field };
         Self { text, place, run, field }
@@ -313,8 +314,7 @@ impl<'a> Evidence<'a> {
 
     /// `digits@host`: the id of a messenger, a payment address, a SIP user.
     fn add_user_at(&self, start: usize, end: usize, host: &[u8], score: &mut Score) {
-        const MESSENGERS: [&[u8]; 4] =
-            [b"s.whatsapp.net", b"c.us", b"whatsapp.net", b"broadcast"];
+        const MESSENGERS: [&[u8]; 4] = [b"s.whatsapp.net", b"c.us", b"whatsapp.net", b"broadcast"];
         let len = host.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'.').count();
         let host = &host[..len];
         let is_messenger = MESSENGERS.iter().any(|known| {
@@ -397,7 +397,8 @@ fn extension_end(text: &[u8], at: usize) -> usize {
         .find(|mark| behind.len() >= mark.len() && behind[..mark.len()].eq_ignore_ascii_case(mark));
     let Some(mark) = mark else { return at };
     let behind = &behind[mark.len()..];
-    let signs = behind.iter().take(2).take_while(|b| matches!(b, b'.' | b' ' | b':' | b'=')).count();
+    let signs =
+        behind.iter().take(2).take_while(|b| matches!(b, b'.' | b' ' | b':' | b'=')).count();
     let digits = behind[signs..].iter().take_while(|byte| byte.is_ascii_digit()).count();
     let end = at + spaces + mark.len() + signs + digits;
     let is_glued = text.get(end).is_some_and(u8::is_ascii_alphanumeric);

@@ -138,9 +138,8 @@ fn is_clock_part(text: &[u8], run: &Run, at: usize) -> bool {
     };
     let colon_before = group.start.checked_sub(1).is_some_and(|index| text[index] == b':');
     let behind_clock = colon_before && group.len() <= 2 && digit_at(group.start.checked_sub(2));
-    let before_clock = text.get(group.end) == Some(&b':')
-        && group.len() <= 2
-        && digit_at(Some(group.end + 1));
+    let before_clock =
+        text.get(group.end) == Some(&b':') && group.len() <= 2 && digit_at(Some(group.end + 1));
     behind_clock || before_clock
 }
 
