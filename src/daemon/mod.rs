@@ -1,1 +1,4 @@
-//! The room `daemon`.
+//! The world: the shard that carries every guarantee, the brokers it runs on, its supervisor.
+
+pub mod broker;
+pub mod clock;

@@ -33,13 +33,170 @@ pub const REDACTION_ROUNDS_MAX: usize = 4;
 
 /// Findings in one record; more, and the record is masked strictly.
 pub const FINDINGS_MAX: usize = 100_000;
+/// Longest value scanned in full; a longer one is masked strictly. Kafka's default maximum is 1 MiB,
+/// and a topic that allows more seldom allows more than this.
+pub const REDACT_RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Candidates scored in one record. A log line has tens; ten thousand bound the work at a few
+/// milliseconds.
+pub const REDACT_CANDIDATES_MAX: usize = 10_000;
+
+/// Depth of nested JSON. Loggers nest below 20; serde and others stop at 128.
+pub const REDACT_JSON_DEPTH_MAX: usize = 64;
+
+/// Layers of encoding undone in one string. Real logs stack up to three.
+pub const REDACT_DECODE_LAYERS_MAX: usize = 6;
+
+/// Extra patterns of a policy in all: each is another pass over every record it applies to.
+pub const REDACT_PATTERNS_MAX: usize = 32;
+
+/// Bytes of the compiled program of an extra pattern.
+pub const REDACT_PATTERN_PROGRAM_BYTES_MAX: usize = 256 * 1024;
+
+/// Topics and tenants with rules of their own, each.
+pub const REDACT_OVERRIDES_MAX: usize = 100_000;
+
+/// Trailing characters a policy may leave visible.
+pub const REDACT_KEPT_CHARACTERS_MAX: u8 = 4;
+
+/// Characters that stay hidden whenever some are kept.
+pub const REDACT_HIDDEN_CHARACTERS_MIN: usize = 6;
+
+/// Entries of a keyring: ten thousand tenants with five kinds of key and twenty epochs.
+pub const KEYRING_ENTRIES_MAX: usize = 1_000_000;
+
+/// The fixed number for JSON numbers: one digit less than the shortest phone number.
+pub const REDACT_NUMBER_REPLACEMENT_MAX: u32 = 999_999;
 
 // audit
 
+/// Longest text field of an audit entry, in bytes before escaping; a longer one is cut. Entries
+/// hold identifiers and codes, not prose.
+pub const AUDIT_TEXT_BYTES_MAX: usize = 256;
+
+/// Longest audit entry: the public bundle format of tiled logs counts entry bytes in 16 bits.
+pub const AUDIT_ENTRY_BYTES_MAX: usize = 65_535;
+
+/// Longest policy text in a `policy` entry: an entry less its chain fields and policy hash.
+pub const AUDIT_POLICY_BYTES_MAX: usize = AUDIT_ENTRY_BYTES_MAX - 1_023;
+
+/// Longest seal: one is written per transaction and partition, so its bytes are the audit's cost.
+pub const AUDIT_SEAL_BYTES_MAX: usize = 512;
+
+/// Most records one seal covers: keeps its counts at seven digits.
+pub const AUDIT_SEAL_RECORDS_MAX: u32 = 9_999_999;
+
+/// Longest instance name in a seal; a longer one is cut.
+pub const AUDIT_INSTANCE_BYTES_MAX: usize = 24;
+
+/// Count lines (surface and kind) in one entry; the rest are summed in the last one.
+pub const AUDIT_COUNTS_MAX: usize = 32;
+
+/// Longest metadata of a committed offset: the brokers' default `offset.metadata.max.bytes`.
+pub const OFFSET_METADATA_BYTES_MAX: usize = 4_096;
+
+/// Audit records read per look-up of a restore.
+pub const AUDIT_RESTORE_READ_RECORDS_MAX: i64 = 10_000;
+
+/// An idle partition gets a seal this often, so that silence and a cut tail look different.
+pub const AUDIT_HEARTBEAT_MS_MAX: i64 = 30_000;
+
+const _: () = assert!(AUDIT_SEAL_BYTES_MAX < AUDIT_ENTRY_BYTES_MAX);
+// An action has eight text fields whose bytes may each become six; count lines hold short names.
+const _: () =
+    assert!(8 * 6 * AUDIT_TEXT_BYTES_MAX + AUDIT_COUNTS_MAX * 64 + 2_048 < AUDIT_ENTRY_BYTES_MAX);
+
 // measure
+
+/// Width of a bucket of event time: the finest step of every window.
+pub const BUCKET_MS: i64 = 10_000;
+
+/// Longest service name kept as it is; a longer one is no name.
+pub const SERVICE_BYTES_MAX: usize = 128;
+
+/// How far ahead of SCRUB's clock an event time may lie; beyond it is a wrong clock.
+pub const EVENT_TIME_AHEAD_MS_MAX: i64 = 5 * 60_000;
+
+/// Marks of source partitions are sent at least this often.
+pub const MARK_INTERVAL_MS: i64 = 1_000;
+
+/// A partition that was read to its end this recently counts as caught up though records came
+/// since; well inside [`LATE_AFTER_MS`].
+pub const CAUGHT_UP_HOLD_MS: i64 = 3_000;
+
+/// Series one transaction counts apart; a flood of tenants goes to `_other`.
+pub const SERIES_PER_TRANSACTION_MAX: usize = 20_000;
+
+/// Services one tenant has apart, so that a tenant inventing names crowds out only itself.
+pub const SERVICES_PER_TENANT_MAX: usize = 100;
+
+/// Buckets one transaction keeps apart per series: an hour; records spread wider are a replay and
+/// count without their time.
+pub const BUCKETS_PER_SERIES_PER_TRANSACTION_MAX: usize = 360;
+
+/// Sessions one transaction passes on.
+pub const SESSIONS_PER_TRANSACTION_MAX: usize = 50_000;
+
+/// Entries of one measure record: at 1.7 kB for the worst entry it stays under 1 MB, the default
+/// limit of a Kafka record.
+pub const MEASURE_ENTRIES_PER_RECORD_MAX: usize = 400;
+
+/// What lies this far behind the event time W is late and counted apart.
+pub const LATE_AFTER_MS: i64 = 60_000;
+
+/// A source partition that says nothing for this long no longer holds W back.
+pub const SOURCE_SILENT_MS_MAX: i64 = 30_000;
+
+/// A source partition further behind than this is replaying: it adds to totals only.
+pub const SOURCE_BEHIND_MS_MAX: i64 = 30 * 60_000;
+
+/// A silent source partition is forgotten after this.
+pub const SOURCE_FORGOTTEN_AFTER_MS: i64 = 24 * 3_600_000;
+
+/// How far an append time may run ahead of the latest tick, and lag behind `now`, before it is
+/// taken for a wrong clock.
+pub const APPEND_TIME_SKEW_MS_MAX: i64 = 5_000;
+
+/// How long append times must stay below `now` before it is set back.
+pub const SET_BACK_AFTER_MS: i64 = 10_000;
+
+/// Longest window of a rule: an hour of 10-second buckets.
+pub const WINDOW_MS_MAX: i64 = 3_600_000;
+
+/// Series one measures partition keeps; further ones are counted under `_other`.
+pub const SERIES_PER_PARTITION_MAX: usize = 50_000;
+
+/// How long a session is remembered: the day in which a customer may write again.
+pub const SESSION_KEPT_MS: i64 = 24 * 3_600_000;
+
+/// Sessions one measures partition remembers, at about 150 bytes each.
+pub const SESSIONS_PER_PARTITION_MAX: usize = 200_000;
+
+/// Sessions remembered per tenant, so that a tenant inventing sessions crowds out only itself.
+pub const SESSIONS_PER_TENANT_MAX: usize = 20_000;
+
+const _: () = assert!(WINDOW_MS_MAX % BUCKET_MS == 0);
+const _: () = assert!(LATE_AFTER_MS % BUCKET_MS == 0);
+const _: () = assert!(CAUGHT_UP_HOLD_MS * 10 <= LATE_AFTER_MS);
+const _: () = assert!(SESSIONS_PER_TENANT_MAX <= SESSIONS_PER_PARTITION_MAX);
 
 // alert
 
 // emit
 
 // shard
+
+// embedded broker
+
+/// Bytes in the producer's queue of the broker in memory, as `queue.buffering.max.kbytes` of the
+/// real one: beyond it the shard waits.
+pub const EMBEDDED_QUEUE_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Records that the broker in memory appends under one lock, so that readers get their turn.
+pub const EMBEDDED_REQUEST_RECORDS_MAX: usize = 1_000;
+
+/// How often a member that has read everything is told so, as by the client's statistics.
+pub const EMBEDDED_CAUGHT_UP_MS: i64 = 1_000;
+
+/// How often a member is told its lag.
+pub const EMBEDDED_LAG_MS: i64 = 5_000;

@@ -10,6 +10,10 @@ use std::sync::Arc;
 use super::metric::MetricUpdate;
 use super::record::{Header, RecordBatch, Timestamp, TopicPartition};
 
+/// Header that every record we write carries: the transactional id of its writer. A new owner of a
+/// partition reads it to end the transaction a dead owner left open.
+pub const WRITER_HEADER: &str = "w";
+
 /// One record to be produced.
 #[derive(Clone, Copy)]
 pub struct OutputRecord<'a> {
@@ -169,6 +173,13 @@ pub enum Lookup {
         /// End, exclusive.
         to: i64,
     },
+    /// The offset of the first record at or after a time; the high watermark when there is none.
+    OffsetAt {
+        /// Partition to look into.
+        topic_partition: TopicPartition,
+        /// The time, compared with the records' timestamps.
+        time: Timestamp,
+    },
 }
 
 /// The answer to a [`Lookup`].
@@ -197,6 +208,8 @@ pub enum LookupAnswer {
         /// Where to go on; equal to `to` (or above) when all was read.
         next: i64,
     },
+    /// To [`Lookup::OffsetAt`].
+    OffsetAt(i64),
 }
 
 /// What a partition's restore wants next.

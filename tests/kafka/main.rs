@@ -1,1 +1,4 @@
-//! placeholder
+//! Tests on a real Apache Kafka, which they start themselves.
+
+mod harness;
+mod smoke;

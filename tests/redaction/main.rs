@@ -1,3 +1,7 @@
 //! The redaction engine from outside: quality floors, properties, an independent phone matcher.
 
 mod corpus;
+mod differential;
+mod generator;
+mod properties;
+mod subject;

@@ -1,1 +1,32 @@
-//! The room `audit`.
+//! The audit trail: per source partition one chain of entries, sealed and signed once per
+//! transaction. The same code writes it, restores it and verifies it. Bytes: see FORMAT.md.
+//!
+//! Writing (hot path): [`Ledger`] appends bodies ([`Action`], [`Redaction`] ...) and seals.
+//! Owning a partition: [`restore::Restore`] asks what it must know and says how to go on.
+//! Checking: [`verify::Verifier`] takes stored entries in order and names the first fault.
+
+mod chain;
+mod commitment;
+mod entry;
+mod json;
+mod keys;
+mod merkle;
+mod metadata;
+mod seal;
+#[cfg(test)]
+mod testing;
+
+pub use chain::{
+    CHAIN_FIELDS_BYTES, Chain, ChainFields, ChainFieldsError, ChainHead, Deployment, GENESIS_PREV,
+    Origin,
+};
+pub use commitment::{Commitment, CommitmentKey, ShortCommitment};
+pub use entry::{
+    Action, ActorFact, Assurance, Body, Count, Disposition, End, Gap, GapReason, Genesis, Kind,
+    Policy, PolicyHash, PolicyTextError, Recovery, RecoveryReason, Redaction, Rotate,
+    ShortPolicyHash, Shred, StartKind, TenantFact, source_prefix,
+};
+pub use keys::{Certificate, DeploymentKey, InstanceKey, KeyId, KeyringId, PublicKey, Signature};
+pub use merkle::{CompactRange, Hash, leaf_hash, root_of};
+pub use metadata::{AuditState, HeadRef, MetadataError, OffsetMetadata, StoredAt};
+pub use seal::{Fate, Fates, InstanceName, Ledger, SealedPosition, Sealer, seal_root};

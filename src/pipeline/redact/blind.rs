@@ -40,7 +40,8 @@ pub(super) fn at_signs(text: &[u8], mut found: impl FnMut(usize, usize)) {
         let before = &text[from.max(at.saturating_sub(EMAIL_LOCAL_BYTES_MAX))..at];
         let start = at - before.iter().rev().take_while(|byte| is_glued(**byte)).count();
         let behind = &text[at + 1..text.len().min(at + 1 + EMAIL_DOMAIN_BYTES_MAX)];
-        let end = at + 1 + behind.iter().take_while(|byte| is_glued(**byte) || **byte == b'@').count();
+        let end =
+            at + 1 + behind.iter().take_while(|byte| is_glued(**byte) || **byte == b'@').count();
         // Never half a character.
         let start = (start..at).find(|index| text[*index] & 0xc0 != 0x80).unwrap_or(at);
         let end = (at + 1..=end)

@@ -84,8 +84,7 @@ mod tests {
         ] {
             let mut findings = Vec::new();
             add_fragments(input.as_bytes(), partial, &mut findings);
-            let found: Vec<_> =
-                findings.iter().map(|f| input[f.start..f.end].trim()).collect();
+            let found: Vec<_> = findings.iter().map(|f| input[f.start..f.end].trim()).collect();
             assert_eq!(found, spans, "{input}");
         }
     }

@@ -1,0 +1,654 @@
+//! The kinds of audit entries and the bodies they carry. Bodies are pure functions of (record,
+//! policy, keys): no clock, nothing random; only the seal (see [`super::seal`]) holds a time of the
+//! writer. All facts must have passed the redactor before they come here.
+
+use super::super::limits::{AUDIT_COUNTS_MAX, AUDIT_POLICY_BYTES_MAX};
+use super::super::record::{Timestamp, TopicPartition};
+use super::chain::ChainHead;
+use super::commitment::Commitment;
+use super::json::{
+    push_base64, push_fixed, push_hex, push_number, push_text, push_unsigned, read_base64,
+};
+use super::keys::{Certificate, KeyId, KeyringId};
+use sha2::{Digest, Sha256};
+
+/// What an entry is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// First entry of a chain.
+    Genesis,
+    /// Who did what.
+    Action,
+    /// Receipt of what was taken out of a record.
+    Redaction,
+    /// Signed end of a transaction.
+    Seal,
+    /// Source offsets that were not read, and why.
+    Gap,
+    /// The chain goes on after its position had to be found again.
+    Recovery,
+    /// The key that signs from here on.
+    Rotate,
+    /// The policy in force from here on.
+    Policy,
+    /// A key was destroyed.
+    Shred,
+    /// Last entry of a chain.
+    End,
+}
+
+impl Kind {
+    /// Every kind.
+    pub const ALL: [Self; 10] = [
+        Self::Genesis,
+        Self::Action,
+        Self::Redaction,
+        Self::Seal,
+        Self::Gap,
+        Self::Recovery,
+        Self::Rotate,
+        Self::Policy,
+        Self::Shred,
+        Self::End,
+    ];
+
+    /// The three letters stored in the entry.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Genesis => "gen",
+            Self::Action => "act",
+            Self::Redaction => "red",
+            Self::Seal => "sea",
+            Self::Gap => "gap",
+            Self::Recovery => "rec",
+            Self::Rotate => "rot",
+            Self::Policy => "pol",
+            Self::Shred => "shr",
+            Self::End => "end",
+        }
+    }
+
+    /// The kind of three stored letters.
+    #[must_use]
+    pub fn from_code(code: &[u8]) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code().as_bytes() == code)
+    }
+}
+
+/// What an entry says after its chain fields.
+pub trait Body {
+    /// The entry's kind.
+    fn kind(&self) -> Kind;
+
+    /// Appends the fields, each with a comma in front. `source` is what [`source_prefix`] made for
+    /// the chain's partition.
+    fn write(&self, source: &[u8], out: &mut Vec<u8>);
+}
+
+/// The start of the coordinates of every action and redaction of one chain: ready but the offset.
+#[must_use]
+pub fn source_prefix(source: &TopicPartition) -> Vec<u8> {
+    let mut out = b",\"src\":{\"topic\":".to_vec();
+    push_text(&mut out, &source.topic);
+    out.extend_from_slice(b",\"partition\":");
+    push_number(&mut out, i64::from(source.partition));
+    out.extend_from_slice(b",\"offset\":");
+    out
+}
+
+/// The hash of a policy's full text, under its own tag.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PolicyHash([u8; 32]);
+
+impl PolicyHash {
+    /// Of a policy's full effective text.
+    #[must_use]
+    pub fn of(text: &str) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(b"blotter/policy/v1\0");
+        hasher.update(text);
+        Self(hasher.finalize().into())
+    }
+
+    /// Its 32 bytes.
+    #[must_use]
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// The first nine bytes, as entries hold them (12 characters).
+    #[must_use]
+    pub fn short(&self) -> ShortPolicyHash {
+        let (first, _) = self.0.split_at(9);
+        ShortPolicyHash(first.try_into().expect("nine of 32 bytes"))
+    }
+}
+
+/// The first nine bytes of a [`PolicyHash`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ShortPolicyHash([u8; 9]);
+
+impl ShortPolicyHash {
+    /// From 12 characters of base64url.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        read_base64(text).map(Self)
+    }
+
+    pub(super) fn push(&self, out: &mut Vec<u8>) {
+        push_base64(out, &self.0);
+    }
+}
+
+/// How far a fact about a person or tenant can be believed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Assurance {
+    /// The record says so.
+    Claimed,
+    /// Bound by topic, trusted header or signed command.
+    Verified,
+}
+
+impl Assurance {
+    /// The word stored.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Claimed => "claimed",
+            Self::Verified => "verified",
+        }
+    }
+}
+
+/// A tenant and how far it can be believed.
+#[derive(Clone, Copy, Debug)]
+pub struct TenantFact<'a> {
+    /// Redacted tenant id.
+    pub id: &'a str,
+    /// Claimed or verified.
+    pub assurance: Assurance,
+}
+
+/// An actor and how far it can be believed.
+#[derive(Clone, Copy, Debug)]
+pub struct ActorFact<'a> {
+    /// Keyed token or opaque id.
+    pub id: &'a str,
+    /// Such as staff, bot, system.
+    pub kind: Option<&'a str>,
+    /// Claimed or verified.
+    pub assurance: Assurance,
+}
+
+/// How many findings of one kind were acted upon on one surface of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Count {
+    /// Such as value, key, header.
+    pub surface: &'static str,
+    /// Such as email, phone.
+    pub kind: &'static str,
+    /// How many.
+    pub count: u32,
+}
+
+/// Kind [`Kind::Action`].
+#[derive(Clone, Copy, Debug)]
+pub struct Action<'a> {
+    /// Offset of the source record.
+    pub offset: i64,
+    /// Timestamp of the source record.
+    pub timestamp: Timestamp,
+    /// Event time as the application claims it.
+    pub event_time: Option<Timestamp>,
+    /// For which tenant.
+    pub tenant: Option<TenantFact<'a>>,
+    /// Who.
+    pub actor: Option<ActorFact<'a>>,
+    /// Did what, such as `booking.cancel`.
+    pub action: &'a str,
+    /// To which object.
+    pub object: Option<&'a str>,
+    /// Success, failure, denied ...
+    pub outcome: Option<&'a str>,
+    /// A code that says why.
+    pub reason: Option<&'a str>,
+    /// The service that wrote the record.
+    pub service: Option<&'a str>,
+    /// Commitment to the raw record: the same one that its seal covers.
+    pub raw: &'a Commitment,
+    /// What was taken out of the record.
+    pub redactions: &'a [Count],
+}
+
+impl Body for Action<'_> {
+    fn kind(&self) -> Kind {
+        Kind::Action
+    }
+
+    fn write(&self, source: &[u8], out: &mut Vec<u8>) {
+        push_source(out, source, self.offset, self.timestamp);
+        if let Some(time) = self.event_time {
+            out.extend_from_slice(b",\"time\":");
+            push_number(out, time.millis());
+        }
+        push_tenant(out, self.tenant);
+        if let Some(actor) = self.actor {
+            out.extend_from_slice(b",\"actor\":{\"id\":");
+            push_text(out, actor.id);
+            push_optional(out, b",\"type\":", actor.kind);
+            push_assurance(out, actor.assurance);
+        }
+        push_optional(out, b",\"action\":", Some(self.action));
+        push_optional(out, b",\"object\":", self.object);
+        push_optional(out, b",\"outcome\":", self.outcome);
+        push_optional(out, b",\"reason\":", self.reason);
+        push_optional(out, b",\"service\":", self.service);
+        push_commitment(out, b",\"raw\":\"", self.raw);
+        push_counts(out, self.redactions);
+    }
+}
+
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disposition {
+    /// Findings were replaced, the record went on.
+    Redacted,
+    /// The whole content was masked, the record went on.
+    Masked,
+    /// The record went to the dead letters, a masked stub went on.
+    DeadLettered,
+}
+
+impl Disposition {
+    /// The word stored.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Redacted => "redacted",
+            Self::Masked => "masked",
+            Self::DeadLettered => "dead_lettered",
+        }
+    }
+}
+
+/// Kind [`Kind::Redaction`]: a receipt without the data.
+#[derive(Clone, Copy, Debug)]
+pub struct Redaction<'a> {
+    /// Offset of the source record.
+    pub offset: i64,
+    /// Timestamp of the source record.
+    pub timestamp: Timestamp,
+    /// Whose record.
+    pub tenant: Option<TenantFact<'a>>,
+    /// The policy that was applied.
+    pub policy: ShortPolicyHash,
+    /// What was taken out where.
+    pub counts: &'a [Count],
+    /// What became of the record.
+    pub disposition: Disposition,
+    /// Commitment to the raw record: the same one that its seal covers.
+    pub raw: &'a Commitment,
+    /// Commitment to the redacted record.
+    pub redacted: &'a Commitment,
+}
+
+impl Body for Redaction<'_> {
+    fn kind(&self) -> Kind {
+        Kind::Redaction
+    }
+
+    fn write(&self, source: &[u8], out: &mut Vec<u8>) {
+        push_source(out, source, self.offset, self.timestamp);
+        push_tenant(out, self.tenant);
+        out.extend_from_slice(b",\"policy\":\"");
+        self.policy.push(out);
+        out.extend_from_slice(b"\",\"disposition\":\"");
+        out.extend_from_slice(self.disposition.name().as_bytes());
+        out.push(b'"');
+        push_commitment(out, b",\"raw\":\"", self.raw);
+        push_commitment(out, b",\"redacted\":\"", self.redacted);
+        push_counts(out, self.counts);
+    }
+}
+
+/// From where a chain's first transaction reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartKind {
+    /// The oldest record kept.
+    Earliest,
+    /// The end of the partition.
+    Latest,
+    /// The first record at or after a time.
+    Time(Timestamp),
+    /// The offset committed while the audit was off.
+    Committed,
+    /// The position found again after the committed offset was lost.
+    Recovered,
+    /// The position at which an operator restarted the chain.
+    Repaired,
+}
+
+impl StartKind {
+    /// The word stored.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Earliest => "earliest",
+            Self::Latest => "latest",
+            Self::Time(_) => "time",
+            Self::Committed => "committed",
+            Self::Recovered => "recovered",
+            Self::Repaired => "repaired",
+        }
+    }
+}
+
+/// Kind [`Kind::Genesis`].
+#[derive(Clone, Copy, Debug)]
+pub struct Genesis<'a> {
+    /// The chain's origin.
+    pub origin: &'a str,
+    /// Why reading starts where it does.
+    pub start: StartKind,
+    /// Source offset at which reading starts.
+    pub offset: i64,
+    /// Partitions of the source topic when it was first read.
+    pub partitions: i32,
+    /// The keyring in use.
+    pub keyring: KeyringId,
+    /// The key that signs from here on.
+    pub signer: &'a Certificate,
+    /// The policy in force.
+    pub policy: ShortPolicyHash,
+    /// The last entry of the incarnation before, where there was one and it could be read.
+    pub after: Option<ChainHead>,
+}
+
+impl Body for Genesis<'_> {
+    fn kind(&self) -> Kind {
+        Kind::Genesis
+    }
+
+    fn write(&self, _source: &[u8], out: &mut Vec<u8>) {
+        push_optional(out, b",\"origin\":", Some(self.origin));
+        push_optional(out, b",\"start\":", Some(self.start.name()));
+        if let StartKind::Time(time) = self.start {
+            out.extend_from_slice(b",\"start_time\":");
+            push_number(out, time.millis());
+        }
+        push_named(out, b",\"offset\":", self.offset);
+        push_named(out, b",\"partitions\":", i64::from(self.partitions));
+        out.extend_from_slice(format!(",\"keyring\":\"{}\"", self.keyring).as_bytes());
+        push_signer(out, self.signer);
+        out.extend_from_slice(b",\"policy\":\"");
+        self.policy.push(out);
+        out.push(b'"');
+        if let Some(head) = self.after {
+            out.extend_from_slice(b",\"after\":{\"seq\":\"");
+            push_fixed(out, head.seq);
+            out.extend_from_slice(b"\",\"leaf\":\"");
+            push_hex(out, &head.leaf);
+            out.extend_from_slice(b"\"}");
+        }
+    }
+}
+
+/// Why source offsets were not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GapReason {
+    /// The source's retention deleted them first.
+    Retention,
+    /// They were processed while the audit was off.
+    AuditOff,
+    /// They were redacted, but the audit's end was found before them.
+    Unaudited,
+    /// An operator moved the committed offset forward.
+    Adopted,
+}
+
+impl GapReason {
+    /// The word stored.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Retention => "retention",
+            Self::AuditOff => "audit_off",
+            Self::Unaudited => "unaudited",
+            Self::Adopted => "adopted",
+        }
+    }
+}
+
+/// Kind [`Kind::Gap`]: source offsets `from..to` are covered by no seal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gap {
+    /// First offset.
+    pub from: i64,
+    /// End, exclusive.
+    pub to: i64,
+    /// Why.
+    pub reason: GapReason,
+}
+
+impl Body for Gap {
+    fn kind(&self) -> Kind {
+        Kind::Gap
+    }
+
+    fn write(&self, _source: &[u8], out: &mut Vec<u8>) {
+        push_named(out, b",\"from\":", self.from);
+        push_named(out, b",\"to\":", self.to);
+        push_optional(out, b",\"reason\":", Some(self.reason.name()));
+    }
+}
+
+/// Why a chain's position had to be found again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RecoveryReason {
+    /// The group's committed offset was gone (expired, reset, topic deleted).
+    OffsetLost,
+    /// A tool had set the offset and an operator adopted it.
+    OffsetAdopted,
+}
+
+impl RecoveryReason {
+    /// The word stored.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::OffsetLost => "offset_lost",
+            Self::OffsetAdopted => "offset_adopted",
+        }
+    }
+}
+
+/// Kind [`Kind::Recovery`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Recovery {
+    /// Why.
+    pub reason: RecoveryReason,
+    /// The source offset from which reading goes on.
+    pub position: i64,
+}
+
+impl Body for Recovery {
+    fn kind(&self) -> Kind {
+        Kind::Recovery
+    }
+
+    fn write(&self, _source: &[u8], out: &mut Vec<u8>) {
+        push_optional(out, b",\"reason\":", Some(self.reason.name()));
+        push_named(out, b",\"position\":", self.position);
+    }
+}
+
+/// Kind [`Kind::Rotate`].
+#[derive(Clone, Copy, Debug)]
+pub struct Rotate<'a> {
+    /// The key that signs from here on.
+    pub signer: &'a Certificate,
+}
+
+impl Body for Rotate<'_> {
+    fn kind(&self) -> Kind {
+        Kind::Rotate
+    }
+
+    fn write(&self, _source: &[u8], out: &mut Vec<u8>) {
+        push_signer(out, self.signer);
+    }
+}
+
+/// Why a policy text can't be an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PolicyTextError {
+    /// It is no JSON value on one line.
+    #[error("the policy text is no JSON value on one line")]
+    NotJsonOnOneLine,
+    /// It is too long.
+    #[error("the policy text is longer than {AUDIT_POLICY_BYTES_MAX} bytes")]
+    TooLong,
+}
+
+/// Kind [`Kind::Policy`].
+#[derive(Clone, Copy, Debug)]
+pub struct Policy<'a> {
+    text: &'a str,
+    loosened: bool,
+}
+
+impl<'a> Policy<'a> {
+    /// `text` is the full effective policy as JSON on one line, without secrets; `loosened` says
+    /// that it takes out less than the one before.
+    ///
+    /// # Errors
+    /// Text that is not JSON, spans lines or is over the limit.
+    pub fn new(text: &'a str, loosened: bool) -> Result<Self, PolicyTextError> {
+        if text.len() > AUDIT_POLICY_BYTES_MAX {
+            return Err(PolicyTextError::TooLong);
+        }
+        let is_json = serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+        if !is_json || text.contains(['\n', '\r']) {
+            return Err(PolicyTextError::NotJsonOnOneLine);
+        }
+        Ok(Self { text, loosened })
+    }
+}
+
+impl Body for Policy<'_> {
+    fn kind(&self) -> Kind {
+        Kind::Policy
+    }
+
+    fn write(&self, _source: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(b",\"hash\":\"");
+        push_base64(out, PolicyHash::of(self.text).as_bytes());
+        out.extend_from_slice(b"\",\"loosened\":");
+        out.extend_from_slice(if self.loosened { b"true" } else { b"false" });
+        out.extend_from_slice(b",\"policy\":");
+        out.extend_from_slice(self.text.as_bytes());
+    }
+}
+
+/// Kind [`Kind::Shred`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shred {
+    /// The key that was destroyed.
+    pub key: KeyId,
+}
+
+impl Body for Shred {
+    fn kind(&self) -> Kind {
+        Kind::Shred
+    }
+
+    fn write(&self, _source: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(format!(",\"key\":\"{}\"", self.key).as_bytes());
+    }
+}
+
+/// Kind [`Kind::End`]: an operator closed this incarnation.
+#[derive(Clone, Copy, Debug)]
+pub struct End<'a> {
+    /// The reason the operator gave (redacted).
+    pub reason: &'a str,
+}
+
+impl Body for End<'_> {
+    fn kind(&self) -> Kind {
+        Kind::End
+    }
+
+    fn write(&self, _source: &[u8], out: &mut Vec<u8>) {
+        push_optional(out, b",\"reason\":", Some(self.reason));
+    }
+}
+
+fn push_source(out: &mut Vec<u8>, source: &[u8], offset: i64, timestamp: Timestamp) {
+    out.extend_from_slice(source);
+    push_number(out, offset);
+    out.extend_from_slice(b"},\"src_ts\":");
+    push_number(out, timestamp.millis());
+}
+
+fn push_tenant(out: &mut Vec<u8>, tenant: Option<TenantFact<'_>>) {
+    if let Some(tenant) = tenant {
+        out.extend_from_slice(b",\"tenant\":{\"id\":");
+        push_text(out, tenant.id);
+        push_assurance(out, tenant.assurance);
+    }
+}
+
+fn push_assurance(out: &mut Vec<u8>, assurance: Assurance) {
+    out.extend_from_slice(b",\"is\":\"");
+    out.extend_from_slice(assurance.name().as_bytes());
+    out.extend_from_slice(b"\"}");
+}
+
+fn push_optional(out: &mut Vec<u8>, name: &[u8], text: Option<&str>) {
+    if let Some(text) = text {
+        out.extend_from_slice(name);
+        push_text(out, text);
+    }
+}
+
+fn push_named(out: &mut Vec<u8>, name: &[u8], number: i64) {
+    out.extend_from_slice(name);
+    push_number(out, number);
+}
+
+fn push_commitment(out: &mut Vec<u8>, name: &[u8], commitment: &Commitment) {
+    out.extend_from_slice(name);
+    push_base64(out, commitment.as_bytes());
+    out.push(b'"');
+}
+
+fn push_signer(out: &mut Vec<u8>, signer: &Certificate) {
+    out.extend_from_slice(b",\"key\":\"");
+    push_base64(out, signer.key.as_bytes());
+    out.extend_from_slice(b"\",\"cert\":\"");
+    push_base64(out, &signer.signature);
+    out.push(b'"');
+}
+
+fn push_counts(out: &mut Vec<u8>, counts: &[Count]) {
+    out.extend_from_slice(b",\"counts\":[");
+    let (listed, rest) = counts.split_at(counts.len().min(AUDIT_COUNTS_MAX));
+    for (index, line) in listed.iter().enumerate() {
+        out.extend_from_slice(if index == 0 { b"[\"" } else { b",[\"" });
+        out.extend_from_slice(line.surface.as_bytes());
+        out.extend_from_slice(b"\",\"");
+        out.extend_from_slice(line.kind.as_bytes());
+        out.extend_from_slice(b"\",");
+        push_unsigned(out, u64::from(line.count));
+        out.push(b']');
+    }
+    if !rest.is_empty() {
+        let sum = rest.iter().map(|line| u64::from(line.count)).sum();
+        out.extend_from_slice(b",[\"other\",\"other\",");
+        push_unsigned(out, sum);
+        out.push(b']');
+    }
+    out.push(b']');
+}

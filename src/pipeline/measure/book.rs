@@ -1,0 +1,350 @@
+//! SCRUB's side: what a transaction counted, per series and bucket, and how far its source
+//! partitions have been read.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::Arc;
+
+use super::series::{OVERFLOW, Scope, Series, service_text};
+use super::signal::{Bucket, Counts, Fact, SessionTag};
+use super::wire::{Delta, Mark, MeasureRecord, SessionFact};
+use crate::pipeline::limits::{
+    BUCKETS_PER_SERIES_PER_TRANSACTION_MAX, CAUGHT_UP_HOLD_MS, EVENT_TIME_AHEAD_MS_MAX,
+    MARK_INTERVAL_MS, MEASURE_ENTRIES_PER_RECORD_MAX, SERIES_PER_TRANSACTION_MAX,
+    SERVICES_PER_TENANT_MAX, SESSIONS_PER_TRANSACTION_MAX,
+};
+use crate::pipeline::record::{Timestamp, TopicPartition};
+
+/// One record for the measures topic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MeasureOutput {
+    /// Measures partition.
+    pub partition: i32,
+    /// Value.
+    pub value: Vec<u8>,
+}
+
+/// What the caps of one transaction pushed aside; each is a count of records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BookOverflow {
+    /// Records counted under the tenant `_other`.
+    pub tenant: u64,
+    /// Records counted under the service `_other`.
+    pub service: u64,
+    /// Records counted without their time.
+    pub bucket: u64,
+    /// Bot records whose session was not passed on.
+    pub session: u64,
+}
+
+/// What has been counted since the last drain, and the marks of the source partitions.
+#[derive(Debug)]
+pub struct DeltaBook {
+    partitions: i32,
+    scopes: HashMap<Scope, Services>,
+    series: usize,
+    sessions: HashMap<(Scope, SessionTag), Seen>,
+    overflow: BookOverflow,
+    marks: Marks,
+    marks_committed: Marks,
+}
+
+type Services = HashMap<Arc<str>, Vec<(Option<Bucket>, Counts)>>;
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    seen: Timestamp,
+    handed_over: Option<Timestamp>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Marks {
+    sources: BTreeMap<TopicPartition, SourceState>,
+    sent_at: Option<Timestamp>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct SourceState {
+    watermark: Option<Timestamp>,
+    caught_up_at: Option<Timestamp>,
+    read_at: Option<Timestamp>,
+    /// What the last mark said, if one was sent.
+    said_caught_up: Option<bool>,
+}
+
+impl SourceState {
+    /// Read to its end, with nothing read since, or only just: a partition that is read to its
+    /// end again and again between records doesn't flicker.
+    fn caught_up(&self, now: Timestamp) -> bool {
+        self.caught_up_at.is_some_and(|at| {
+            self.read_at.is_none_or(|read| read <= at) || now.millis_since(at) <= CAUGHT_UP_HOLD_MS
+        })
+    }
+}
+
+impl DeltaBook {
+    /// An empty book for a measures topic of `partitions` partitions.
+    ///
+    /// # Panics
+    /// When `partitions` is not positive.
+    #[must_use]
+    pub fn new(partitions: i32) -> Self {
+        assert!(partitions > 0, "a topic has at least one partition");
+        Self {
+            partitions,
+            scopes: HashMap::new(),
+            series: 0,
+            sessions: HashMap::new(),
+            overflow: BookOverflow::default(),
+            marks: Marks::default(),
+            marks_committed: Marks::default(),
+        }
+    }
+
+    /// A source partition is read from now on: its marks are due.
+    pub fn assign(&mut self, source: &TopicPartition) {
+        for marks in [&mut self.marks, &mut self.marks_committed] {
+            marks.sources.insert(source.clone(), SourceState::default());
+        }
+    }
+
+    /// A source partition went away.
+    pub fn revoke(&mut self, source: &TopicPartition) {
+        for marks in [&mut self.marks, &mut self.marks_committed] {
+            marks.sources.remove(source);
+        }
+    }
+
+    /// Counts one record of `source`.
+    pub fn record(&mut self, source: &TopicPartition, fact: &Fact<'_>, now: Timestamp) {
+        let ahead = fact.event_time.millis_since(now) > EVENT_TIME_AHEAD_MS_MAX;
+        let time = if ahead { now } else { fact.event_time };
+        if let Some(state) = self.marks.sources.get_mut(source) {
+            state.read_at = Some(now);
+            if !ahead {
+                state.watermark = state.watermark.max(Some(time));
+            }
+        }
+        let mut scope = Scope::of(fact.tenant);
+        self.count(&mut scope, fact, Bucket::of(time));
+        if let Some(tag) = fact.session.filter(|_| fact.bot.any()) {
+            self.session(scope, tag, time, fact.bot.handover);
+        }
+    }
+
+    /// The source has been read to its end as of `now`.
+    pub fn caught_up(&mut self, source: &TopicPartition, now: Timestamp) {
+        if let Some(state) = self.marks.sources.get_mut(source) {
+            state.caught_up_at = Some(now);
+        }
+    }
+
+    /// When marks are next owed, whatever is read; `None` without a source partition.
+    #[must_use]
+    pub fn due(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.marks.sources.is_empty() {
+            return None;
+        }
+        let next = match self.marks.sent_at {
+            Some(sent) if !self.marks.changed(now) => sent.plus_millis(MARK_INTERVAL_MS),
+            _ => now,
+        };
+        Some(next)
+    }
+
+    /// Whether anything has been counted since the last drain.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.scopes.is_empty() && self.sessions.is_empty()
+    }
+
+    /// Takes out what the transaction has to send: per measures partition the deltas, and after
+    /// them, when they are owed, the marks.
+    pub fn drain(&mut self, now: Timestamp) -> (Vec<MeasureOutput>, BookOverflow) {
+        let mut outputs = Vec::new();
+        for (partition, (deltas, sessions)) in self.take_entries() {
+            push_chunks(&mut outputs, partition, &deltas, |chunk| MeasureRecord::Deltas {
+                deltas: chunk.to_vec(),
+                sessions: Vec::new(),
+            });
+            push_chunks(&mut outputs, partition, &sessions, |chunk| MeasureRecord::Deltas {
+                deltas: Vec::new(),
+                sessions: chunk.to_vec(),
+            });
+        }
+        if self.due(now).is_some_and(|due| due <= now) {
+            let marks = self.marks.take(now);
+            for partition in 0..self.partitions {
+                let make = |chunk: &[Mark]| MeasureRecord::Marks(chunk.to_vec());
+                push_chunks(&mut outputs, partition, &marks, make);
+            }
+        }
+        (outputs, std::mem::take(&mut self.overflow))
+    }
+
+    /// The transaction that sent what was drained stands.
+    pub fn committed(&mut self) {
+        self.marks_committed = self.marks.clone();
+    }
+
+    /// The transaction is lost: nothing was counted, no mark was sent. Its records come again.
+    pub fn discard(&mut self) {
+        self.clear_entries();
+        self.overflow = BookOverflow::default();
+        self.marks = self.marks_committed.clone();
+    }
+
+    fn count(&mut self, scope: &mut Scope, fact: &Fact<'_>, bucket: Bucket) {
+        let full = self.series >= SERIES_PER_TRANSACTION_MAX;
+        if full && !self.scopes.contains_key(scope) {
+            *scope = Scope::Other;
+            self.overflow.tenant += 1;
+        }
+        let services = self.scopes.entry(scope.clone()).or_default();
+        let mut service = service_text(fact.service);
+        if !services.contains_key(service.as_ref())
+            && (full || services.len() >= SERVICES_PER_TENANT_MAX)
+        {
+            service = OVERFLOW.into();
+        }
+        if service == OVERFLOW {
+            self.overflow.service += 1;
+        }
+        let buckets = match services.get_mut(service.as_ref()) {
+            Some(buckets) => buckets,
+            None => {
+                self.series += 1;
+                services.entry(Arc::from(service.as_ref())).or_default()
+            }
+        };
+        self.overflow.bucket += u64::from(!add_to_bucket(buckets, bucket, &fact.counts()));
+    }
+
+    fn session(&mut self, scope: Scope, tag: SessionTag, time: Timestamp, handover: bool) {
+        let full = self.sessions.len() >= SESSIONS_PER_TRANSACTION_MAX;
+        let key = (scope, tag);
+        if full && !self.sessions.contains_key(&key) {
+            self.overflow.session += 1;
+            return;
+        }
+        let session = self.sessions.entry(key).or_insert(Seen { seen: time, handed_over: None });
+        session.seen = session.seen.min(time);
+        if handover {
+            let earliest = session.handed_over.map_or(time, |at| at.min(time));
+            session.handed_over = Some(earliest);
+        }
+    }
+
+    fn take_entries(&mut self) -> BTreeMap<i32, (Vec<Delta>, Vec<SessionFact>)> {
+        let mut all = BTreeMap::<(Arc<str>, Option<Bucket>), Counts>::new();
+        let mut by_partition = BTreeMap::<i32, (Vec<Delta>, Vec<SessionFact>)>::new();
+        for (scope, services) in &self.scopes {
+            let deltas = &mut by_partition.entry(scope.partition(self.partitions)).or_default().0;
+            for (service, buckets) in services {
+                for &(bucket, counts) in buckets {
+                    all.entry((Arc::clone(service), bucket)).or_default().add_all(&counts);
+                    let series = Series::new(scope.clone(), Arc::clone(service));
+                    deltas.push(Delta { series, bucket, counts });
+                }
+            }
+        }
+        if !all.is_empty() {
+            let partition = Scope::All.partition(self.partitions);
+            let deltas = all_deltas(all);
+            by_partition.entry(partition).or_default().0.extend(deltas);
+        }
+        for ((scope, tag), seen) in &self.sessions {
+            let partition = scope.partition(self.partitions);
+            by_partition.entry(partition).or_default().1.push(SessionFact {
+                scope: scope.clone(),
+                tag: *tag,
+                seen: seen.seen,
+                handed_over: seen.handed_over,
+            });
+        }
+        for (deltas, sessions) in by_partition.values_mut() {
+            deltas.sort_unstable_by(|a, b| (&a.series, a.bucket).cmp(&(&b.series, b.bucket)));
+            sessions.sort_unstable_by(|a, b| (&a.scope, a.tag).cmp(&(&b.scope, b.tag)));
+        }
+        self.clear_entries();
+        by_partition
+    }
+
+    fn clear_entries(&mut self) {
+        self.scopes.clear();
+        self.series = 0;
+        self.sessions.clear();
+    }
+}
+
+/// Adds to `bucket`, or, when the series has too many, to the one without a time; says which.
+fn add_to_bucket(
+    buckets: &mut Vec<(Option<Bucket>, Counts)>,
+    bucket: Bucket,
+    counts: &Counts,
+) -> bool {
+    let found = buckets.iter_mut().rev().find(|(at, _)| *at == Some(bucket));
+    if let Some((_, sum)) = found {
+        sum.add_all(counts);
+        return true;
+    }
+    if buckets.len() < BUCKETS_PER_SERIES_PER_TRANSACTION_MAX {
+        buckets.push((Some(bucket), *counts));
+        return true;
+    }
+    match buckets.iter_mut().find(|(at, _)| at.is_none()) {
+        Some((_, sum)) => sum.add_all(counts),
+        None => buckets.push((None, *counts)),
+    }
+    false
+}
+
+/// The numbers of everybody, with the services beyond the cap in one.
+fn all_deltas(all: BTreeMap<(Arc<str>, Option<Bucket>), Counts>) -> Vec<Delta> {
+    let mut services = HashSet::<Arc<str>>::new();
+    let mut sums = BTreeMap::<(Arc<str>, Option<Bucket>), Counts>::new();
+    for ((service, bucket), counts) in all {
+        let kept = services.contains(&service) || services.len() < SERVICES_PER_TENANT_MAX;
+        let name = if kept { service } else { Arc::from(OVERFLOW) };
+        services.insert(Arc::clone(&name));
+        sums.entry((name, bucket)).or_default().add_all(&counts);
+    }
+    sums.into_iter()
+        .map(|((service, bucket), counts)| Delta {
+            series: Series::new(Scope::All, service),
+            bucket,
+            counts,
+        })
+        .collect()
+}
+
+impl Marks {
+    fn changed(&self, now: Timestamp) -> bool {
+        self.sources.values().any(|state| state.said_caught_up != Some(state.caught_up(now)))
+    }
+
+    fn take(&mut self, now: Timestamp) -> Vec<Mark> {
+        self.sent_at = Some(now);
+        self.sources
+            .iter_mut()
+            .map(|(source, state)| {
+                let caught_up = state.caught_up(now);
+                state.said_caught_up = Some(caught_up);
+                Mark { source: source.clone(), watermark: state.watermark, caught_up }
+            })
+            .collect()
+    }
+}
+
+fn push_chunks<T>(
+    outputs: &mut Vec<MeasureOutput>,
+    partition: i32,
+    entries: &[T],
+    make: impl Fn(&[T]) -> MeasureRecord,
+) {
+    for chunk in entries.chunks(MEASURE_ENTRIES_PER_RECORD_MAX) {
+        outputs.push(MeasureOutput { partition, value: make(chunk).encode() });
+    }
+}
+
+#[cfg(test)]
+mod tests;

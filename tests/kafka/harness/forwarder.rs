@@ -1,0 +1,224 @@
+//! A TCP forwarder that understands Kafka's framing: it can hold, delay or cut the traffic of each
+//! direction, and lose the answer to a chosen kind of request.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Which way bytes flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    ToBroker,
+    ToClient,
+}
+
+/// What happens to the frames of one direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Traffic {
+    /// Passed on at once.
+    Pass,
+    /// Kept until the traffic is passed again.
+    Hold,
+    /// Passed on after this long.
+    Delay(Duration),
+}
+
+/// Forwards one port to another until dropped.
+pub(crate) struct Forwarder {
+    shared: Arc<Shared>,
+    port: u16,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    to_broker: Traffic,
+    to_client: Traffic,
+    /// After a request with this API key, answers are held.
+    hold_answers_after: Option<i16>,
+    /// Number of requests seen that matched `hold_answers_after`.
+    matched: usize,
+    /// Connections older than this epoch are closed.
+    epoch: u64,
+    refuse: bool,
+    stopped: bool,
+}
+
+impl Forwarder {
+    /// Listens on `port` and connects to `upstream`, both of 127.0.0.1.
+    pub(crate) fn start(port: u16, upstream: u16) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", port)).expect("the port was set aside");
+        let state = State {
+            to_broker: Traffic::Pass,
+            to_client: Traffic::Pass,
+            hold_answers_after: None,
+            matched: 0,
+            epoch: 0,
+            refuse: false,
+            stopped: false,
+        };
+        let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
+        let own = Arc::clone(&shared);
+        std::thread::spawn(move || accept(&listener, upstream, &own));
+        Self { shared, port }
+    }
+
+    /// Sets what happens to the frames of one direction from now on.
+    pub(crate) fn set(&self, direction: Direction, traffic: Traffic) {
+        self.shared.change(|state| match direction {
+            Direction::ToBroker => state.to_broker = traffic,
+            Direction::ToClient => state.to_client = traffic,
+        });
+    }
+
+    /// Holds every answer from the moment the next request with `api_key` has passed.
+    pub(crate) fn hold_answers_after(&self, api_key: i16) {
+        self.shared.change(|state| {
+            state.hold_answers_after = Some(api_key);
+            state.matched = 0;
+        });
+    }
+
+    /// Whether the request [`Forwarder::hold_answers_after`] waits for has passed.
+    pub(crate) fn has_matched(&self) -> bool {
+        self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).matched > 0
+    }
+
+    /// Closes every connection (what is held is lost) and refuses new ones.
+    pub(crate) fn cut(&self) {
+        self.shared.change(|state| {
+            state.epoch += 1;
+            state.refuse = true;
+        });
+    }
+
+    /// Passes everything again, on old and new connections.
+    pub(crate) fn restore(&self) {
+        self.shared.change(|state| {
+            state.to_broker = Traffic::Pass;
+            state.to_client = Traffic::Pass;
+            state.hold_answers_after = None;
+            state.refuse = false;
+        });
+    }
+}
+
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        self.shared.change(|state| {
+            state.stopped = true;
+            state.epoch += 1;
+        });
+        // Wakes the accepting thread.
+        let _ = TcpStream::connect(("127.0.0.1", self.port));
+    }
+}
+
+impl Shared {
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+
+    /// Waits until a frame of `direction` may pass; `false` when its connection is to be closed.
+    fn admit(&self, direction: Direction, epoch: u64) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            if state.epoch != epoch {
+                return false;
+            }
+            let traffic = match direction {
+                Direction::ToBroker => state.to_broker,
+                Direction::ToClient => state.to_client,
+            };
+            match traffic {
+                Traffic::Pass => return true,
+                Traffic::Hold => {
+                    state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                }
+                Traffic::Delay(time) => {
+                    let waited =
+                        self.changed.wait_timeout_while(state, time, |state| state.epoch == epoch);
+                    return waited.unwrap_or_else(PoisonError::into_inner).0.epoch == epoch;
+                }
+            }
+        }
+    }
+
+    fn saw_request(&self, api_key: i16) {
+        self.change(|state| {
+            if state.hold_answers_after == Some(api_key) {
+                state.matched += 1;
+                state.to_client = Traffic::Hold;
+            }
+        });
+    }
+}
+
+fn accept(listener: &TcpListener, upstream: u16, shared: &Arc<Shared>) {
+    for client in listener.incoming() {
+        let (epoch, refuse, stopped) = {
+            let state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+            (state.epoch, state.refuse, state.stopped)
+        };
+        if stopped {
+            return;
+        }
+        let Ok(client) = client else { continue };
+        if refuse {
+            continue;
+        }
+        // A broker that is down refuses: dropping the client's connection passes that on.
+        let Ok(broker) = TcpStream::connect(("127.0.0.1", upstream)) else { continue };
+        let watched = [client.try_clone(), broker.try_clone()];
+        for (from, to, direction) in [
+            (client.try_clone(), broker.try_clone(), Direction::ToBroker),
+            (Ok(broker), Ok(client), Direction::ToClient),
+        ] {
+            let (Ok(from), Ok(to)) = (from, to) else { continue };
+            let shared = Arc::clone(shared);
+            std::thread::spawn(move || pump(from, to, direction, epoch, &shared));
+        }
+        let shared = Arc::clone(shared);
+        std::thread::spawn(move || close_when_cut(&shared, epoch, watched.into_iter().flatten()));
+    }
+}
+
+/// Frees a reader that waits for bytes when its connection is to be closed.
+fn close_when_cut(shared: &Shared, epoch: u64, streams: impl Iterator<Item = TcpStream>) {
+    let state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
+    drop(shared.changed.wait_while(state, |state| state.epoch == epoch));
+    streams.for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+}
+
+/// Passes frames (a length of four bytes, then as many bytes) until either side closes.
+fn pump(mut from: TcpStream, mut to: TcpStream, way: Direction, epoch: u64, shared: &Shared) {
+    let mut frame = Vec::new();
+    loop {
+        let mut length = [0; 4];
+        if from.read_exact(&mut length).is_err() {
+            break;
+        }
+        frame.clear();
+        frame.extend_from_slice(&length);
+        let body = u64::from(u32::from_be_bytes(length));
+        match (&mut from).take(body).read_to_end(&mut frame) {
+            Ok(read) if read as u64 == body => {}
+            _ => break,
+        }
+        if way == Direction::ToBroker
+            && let Some(&[high, low]) = frame.get(4..6)
+        {
+            shared.saw_request(i16::from_be_bytes([high, low]));
+        }
+        if !shared.admit(way, epoch) || to.write_all(&frame).is_err() {
+            break;
+        }
+    }
+    let _ = from.shutdown(Shutdown::Both);
+    let _ = to.shutdown(Shutdown::Both);
+}

@@ -1,0 +1,161 @@
+//! One broker process.
+//!
+//! It runs under a small shell that kills it as soon as the shell's standard input closes: that
+//! happens when the test process ends in whatever way, kill -9 included, so no broker stays behind.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::jars;
+
+/// Starts "$@" with its output in $LOG and prints its pid; when standard input closes kills it and,
+/// unless a line said to keep them, removes the data in $DATA.
+const GUARD: &str = r#"
+"$@" >>"$LOG" 2>&1 </dev/null &
+child=$!
+echo "$child"
+read -r word
+kill -9 "$child" 2>/dev/null
+wait "$child" 2>/dev/null
+[ "$word" = keep ] || rm -rf "$DATA"
+"#;
+
+/// Listener ports of one node.
+#[derive(Clone, Copy)]
+pub(crate) struct Ports {
+    pub(crate) plain: u16,
+    pub(crate) controller: u16,
+    /// Where the PROXIED listener listens.
+    pub(crate) proxied: u16,
+    /// Where a forwarder takes connections for it (what the broker advertises).
+    pub(crate) forwarder: u16,
+}
+
+/// One node of a cluster: its settings, its folder and, while it runs, its process.
+pub(crate) struct Node {
+    folder: PathBuf,
+    heap: &'static str,
+    running: Option<Running>,
+}
+
+struct Running {
+    guard: Child,
+    broker: Pid,
+}
+
+impl Node {
+    /// Formats the storage of a node whose settings are `properties`.
+    pub(crate) fn format(
+        folder: PathBuf,
+        properties: &str,
+        cluster_id: &str,
+        heap: &'static str,
+    ) -> Self {
+        fs::create_dir_all(&folder).expect("the node's folder can be made");
+        let settings = folder.join("server.properties");
+        let data = folder.join("data");
+        let text = format!("{properties}log.dirs={}\n", data.display());
+        fs::write(&settings, text).expect("server.properties can be written");
+        let outcome = Command::new("java")
+            .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", jars::class_path()])
+            .arg("kafka.tools.StorageTool")
+            .args(["format", "--ignore-formatted", "-t", cluster_id, "-c"])
+            .arg(&settings)
+            .output()
+            .expect("java runs");
+        assert!(
+            outcome.status.success(),
+            "StorageTool format failed:\n{}{}",
+            String::from_utf8_lossy(&outcome.stdout),
+            String::from_utf8_lossy(&outcome.stderr)
+        );
+        Self { folder, heap, running: None }
+    }
+
+    /// Starts the process; it is not up yet when this returns.
+    pub(crate) fn start(&mut self) {
+        assert!(self.running.is_none(), "the node runs already");
+        let log4j = jars::source_folder().join("log4j2.yaml");
+        let mut guard = Command::new("sh")
+            .args(["-c", GUARD, "guard", "java", "-Xms128m", self.heap])
+            .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
+            .arg(format!("-Dlog4j2.configurationFile={}", log4j.display()))
+            .args(["-cp", jars::class_path(), "kafka.Kafka"])
+            .arg(self.folder.join("server.properties"))
+            .env("LOG", self.log())
+            .env("DATA", self.folder.join("data"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .expect("sh runs");
+        let mut line = String::new();
+        let stdout = guard.stdout.take().expect("stdout was piped");
+        BufReader::new(stdout).read_line(&mut line).expect("the guard tells the pid");
+        let broker = Pid::from_raw(line.trim().parse().expect("a pid"));
+        self.running = Some(Running { guard, broker });
+    }
+
+    /// Kills the process at once (kill -9) and keeps its data.
+    pub(crate) fn kill(&mut self) {
+        let Some(mut running) = self.running.take() else { return };
+        let mut stdin = running.guard.stdin.take().expect("stdin was piped");
+        // Fails only when the guard is gone, and the broker with it.
+        let _ = stdin.write_all(b"keep\n");
+        drop(stdin);
+        running.guard.wait().expect("the guard ends");
+    }
+
+    /// Sends a signal, such as SIGSTOP, SIGCONT or SIGTERM, to the broker.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let running = self.running.as_ref().expect("the node runs");
+        kill(running.broker, signal).expect("the broker is there");
+    }
+
+    /// Whether the broker's process is still there.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.running.as_ref().is_some_and(|running| kill(running.broker, None).is_ok())
+    }
+
+    /// What the broker wrote last.
+    pub(crate) fn log_tail(&self) -> String {
+        let text = fs::read_to_string(self.log()).unwrap_or_default();
+        let lines: Vec<&str> = text.lines().collect();
+        lines[lines.len().saturating_sub(25)..].join("\n")
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("broker.log")
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if let Some(mut running) = self.running.take() {
+            drop(running.guard.stdin.take());
+            let _ = running.guard.wait();
+        }
+    }
+}
+
+/// A folder for a new cluster below the target folder, named by this process; those of processes
+/// that are gone are removed first (their logs stay until then).
+pub(crate) fn cluster_folder(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kafka");
+    fs::create_dir_all(&root).expect("the target folder is writable");
+    for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
+        let owner = entry.file_name().to_string_lossy().split('-').next().map(str::parse::<i32>);
+        if let Some(Ok(owner)) = owner
+            && kill(Pid::from_raw(owner), None).is_err()
+        {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    root.join(format!("{}-{name}", std::process::id()))
+}
