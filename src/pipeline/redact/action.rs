@@ -45,23 +45,16 @@ impl Replacer<'_> {
         path: &[&[u8]],
         out: &mut Vec<u8>,
     ) -> Result<KeyUse, MissingEpoch> {
-        let is_number = finding.position.json_number;
-        let nesting = finding.position.nesting;
-        let fixed = self.rules.number_replacement();
-        // Inside an encoding that is not JSON a quote may end the text around it; a digit cannot.
-        let quotable = !finding.position.escaped && nesting <= QUOTED_NESTING_MAX;
-        if is_number && (fixed.is_some() || !quotable) {
-            out.extend_from_slice(fixed.unwrap_or_default().to_string().as_bytes());
+        if finding.position.json_number
+            && let Some(number) = self.rules.number_replacement()
+        {
+            out.extend_from_slice(number.to_string().as_bytes());
             return Ok(KeyUse::None);
         }
         let start = out.len();
-        if is_number {
-            write_quote(nesting, out);
-        }
+        out.extend_from_slice(&finding.quote);
         let used = self.write_text(finding, path, out).inspect_err(|_| out.truncate(start))?;
-        if is_number {
-            write_quote(nesting, out);
-        }
+        out.extend_from_slice(&finding.quote);
         Ok(used)
     }
 
@@ -122,7 +115,9 @@ impl Replacer<'_> {
                 .and_then(canonical::email)
                 .map_or_else(|| finding.value.clone(), String::into_bytes),
             // All patterns share a key: the name keeps equal matches of two of them apart.
-            EntityKind::Custom(_) => [name.as_bytes(), b":", &finding.value].concat(),
+            EntityKind::Custom(_) | EntityKind::Opaque => {
+                [name.as_bytes(), b":", &finding.value].concat()
+            }
         }
     }
 
@@ -137,15 +132,6 @@ impl Replacer<'_> {
 
 /// A fixed width, so that the length of the value does not show.
 const MASK: &[u8] = b"********";
-/// A quote `n` layers of JSON deep has `2^n - 1` backslashes before it.
-const QUOTED_NESTING_MAX: u8 = 4;
-
-fn write_quote(nesting: u8, out: &mut Vec<u8>) {
-    let backslashes = (1_usize << nesting) - 1;
-    out.extend(std::iter::repeat_n(b'\\', backslashes));
-    out.push(b'"');
-}
-
 /// The last `kept` digits of a number, or characters of a local part, when enough stays hidden and
 /// they are plain.
 fn kept_tail(finding: &Finding, kept: usize) -> Option<Vec<u8>> {
@@ -155,7 +141,7 @@ fn kept_tail(finding: &Finding, kept: usize) -> Option<Vec<u8>> {
             let at = finding.value.iter().rposition(|&byte| byte == b'@')?;
             finding.value[..at].to_vec()
         }
-        EntityKind::Custom(_) => finding.value.clone(),
+        EntityKind::Custom(_) | EntityKind::Opaque => finding.value.clone(),
     };
     let hidden = shown.len().checked_sub(kept)?;
     let tail = &shown[hidden..];
@@ -191,7 +177,16 @@ mod tests {
 
     fn finding(kind: EntityKind, value: &str) -> Finding {
         let position = Position::default();
-        Finding { kind, start: 0, end: 1, value: value.into(), position, rules: 0, score: 0 }
+        Finding {
+            kind,
+            start: 0,
+            end: 1,
+            value: value.into(),
+            position,
+            quote: Vec::new(),
+            rules: 0,
+            score: 0,
+        }
     }
 
     struct Case<'a> {
@@ -262,13 +257,8 @@ mod tests {
         let case = Case { policy: &default, keyring: None, tenant: None, surface: Surface::Value };
         let mut number = finding(EntityKind::Phone, "9876543210");
         number.position.json_number = true;
-        assert_eq!(case.write(&number, &[]).0, r#""[phone]""#);
-        number.position.nesting = 2;
-        assert_eq!(case.write(&number, &[]).0, r#"\\\"[phone]\\\""#);
-        number.position.nesting = 9;
-        assert_eq!(case.write(&number, &[]).0, "0");
-        number.position = Position { json_number: true, escaped: true, ..Position::default() };
-        assert_eq!(case.write(&number, &[]).0, "0");
+        number.quote = br#"\""#.to_vec();
+        assert_eq!(case.write(&number, &[]).0, r#"\"[phone]\""#);
         let fixed = policy(r#"{"actions": {"number": 7}}"#);
         let case = Case { policy: &fixed, ..case };
         assert_eq!(case.write(&number, &[]).0, "7");

@@ -71,6 +71,7 @@ pub fn kind_name(kind: EntityKind, policy: &Policy) -> &str {
         EntityKind::Email => "email",
         EntityKind::Phone => "phone",
         EntityKind::Custom(index) => policy.pattern_name(index).unwrap_or("pattern"),
+        EntityKind::Opaque => "redacted",
     }
 }
 

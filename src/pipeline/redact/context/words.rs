@@ -74,6 +74,11 @@ impl<'t> Backward<'t> {
         if is_tag {
             return Verdict::Next;
         }
+        // A placeholder or token: the number of these words is gone already.
+        let is_bracketed = self.at > 0 && self.text[self.at - 1] == b'[';
+        if is_bracketed && matches!(self.text.get(self.at + word.len()), Some(b']' | b':')) {
+            return Verdict::Stop;
+        }
         // The name of another value: what is said of that one says nothing here.
         if self.text.get(self.at + word.len()) == Some(&b'=') {
             return Verdict::Stop;

@@ -118,7 +118,17 @@ fn glue(local: &[u8]) -> usize {
     if rest.first() == Some(&b'/') || rest.iter().filter(|byte| **byte == b'/').count() > 1 {
         start = start.max(last_of(&|byte| *byte == b'/'));
     }
-    start.unwrap_or(0)
+    let start = start.unwrap_or(0);
+    start + label(&local[start..])
+}
+
+/// Length of a label glued before the name: `email-asha`.
+fn label(local: &[u8]) -> usize {
+    let labels = [&b"email-"[..], b"e-mail-", b"mail-", b"mailid-", b"id-"];
+    let found = labels.iter().find(|label| {
+        local.len() > label.len() && local[..label.len()].eq_ignore_ascii_case(label)
+    });
+    found.map_or(0, |label| label.len())
 }
 
 /// Where the domain that begins at `start` ends, and what its suffix says.

@@ -64,7 +64,7 @@ impl From<EntityKind> for KeyKind {
         match kind {
             EntityKind::Email => Self::Email,
             EntityKind::Phone => Self::Phone,
-            EntityKind::Custom(_) => Self::Pattern,
+            EntityKind::Custom(_) | EntityKind::Opaque => Self::Pattern,
         }
     }
 }
