@@ -1,19 +1,19 @@
 //! The engine under test, through its public interface only.
 
-use blotter::pipeline::redact::plan::Region;
-use blotter::pipeline::redact::{Policy, Redactor, Report, Strictness};
+use blotter::pipeline::redact::policy::{Policy, RawPolicy};
+use blotter::pipeline::redact::{Redactor, Report};
 
 /// A redactor for one region and strictness.
 pub(crate) struct Subject(Redactor);
 
 impl Subject {
     pub(crate) fn new(region: &str, strictness: &str) -> Self {
-        let mut policy = Policy::for_regions(&[Region::parse(region).expect("a region")]);
-        policy.strictness = match strictness {
-            "strict" => Strictness::Strict,
-            _ => Strictness::Balanced,
+        let raw = RawPolicy {
+            regions: Some(vec![region.to_owned()]),
+            strictness: Some(strictness.to_owned()),
+            ..RawPolicy::default()
         };
-        Self(Redactor::new(policy))
+        Self(Redactor::new(Policy::new(&raw).expect("the policy is sound")))
     }
 
     pub(crate) fn redact_bytes(&mut self, input: &[u8]) -> (Vec<u8>, Report) {

@@ -1,120 +1,210 @@
 //! The redactor: the one public door of the room.
 
-use super::engine::{Engine, Settings};
-use super::finding::{Disposition, Finding, Partial, Report, Scope, StrictReason};
-use super::plan::Region;
-use super::rewrite::{placeholder, rewrite};
-use super::rules::{THRESHOLD_BALANCED, THRESHOLD_STRICT};
-use crate::pipeline::limits::{RECORD_BYTES_MAX, REDACTION_ROUNDS_MAX};
+use std::sync::Arc;
 
-/// How eagerly candidates are taken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Strictness {
-    /// Evidence has to outweigh doubt.
-    #[default]
-    Balanced,
-    /// A little evidence is enough: takes a superset of what balanced takes.
-    Strict,
-}
-
-/// Settings of a redactor.
-#[derive(Clone, Debug, Default)]
-pub struct Policy {
-    /// How eagerly candidates are taken.
-    pub strictness: Strictness,
-    regions: Vec<Region>,
-}
-
-impl Policy {
-    /// The default policy for numbers as they are written in `regions`.
-    #[must_use]
-    pub fn for_regions(regions: &[Region]) -> Self {
-        Self { regions: regions.to_vec(), ..Self::default() }
-    }
-}
+use super::action::{KeyUse, Replacer};
+use super::engine::{Engine, Settings, merge};
+use super::finding::{Disposition, Finding, Report, Scope, StrictReason, Surface};
+use super::keyring::{Keyring, MissingEpoch};
+use super::not_text::not_text;
+use super::partial::add_fragments;
+use super::policy::{Policy, Rules};
+use super::rewrite::{Edit, input_span, rewrite};
+use crate::pipeline::limits::REDACTION_ROUNDS_MAX;
 
 /// Takes e-mail addresses and phone numbers out of bytes. Reuses its buffers: keep one per thread.
 pub struct Redactor {
-    policy: Policy,
+    policy: Arc<Policy>,
+    keyring: Option<Arc<Keyring>>,
     engine: Engine,
-    scratch: Vec<u8>,
+    findings: Vec<Finding>,
+    edits: Vec<Edit>,
+    lossy: Vec<u8>,
+    missing_epoch: Option<MissingEpoch>,
+}
+
+/// Why a record could not be redacted in the ordinary way.
+enum Failure {
+    Strict(StrictReason),
+    MissingEpoch(MissingEpoch),
+}
+
+impl From<StrictReason> for Failure {
+    fn from(reason: StrictReason) -> Self {
+        Self::Strict(reason)
+    }
 }
 
 impl Redactor {
-    /// A redactor that follows `policy`.
+    /// A redactor that follows `policy`. Without keys, placeholders stand where tokens would.
     #[must_use]
-    pub fn new(policy: Policy) -> Self {
-        Self { policy, engine: Engine::default(), scratch: Vec::new() }
+    pub fn new(policy: impl Into<Arc<Policy>>) -> Self {
+        Self {
+            policy: policy.into(),
+            keyring: None,
+            engine: Engine::default(),
+            findings: Vec::new(),
+            edits: Vec::new(),
+            lossy: Vec::new(),
+            missing_epoch: None,
+        }
     }
 
-    /// Appends the redacted `input` to `out`. `out` is cleared first.
+    /// The same with keys for tokens.
+    #[must_use]
+    pub fn with_keyring(mut self, keyring: Arc<Keyring>) -> Self {
+        self.keyring = Some(keyring);
+        self
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Writes the redacted `input` to `out`, whose content is lost.
     pub fn redact(&mut self, input: &[u8], out: &mut Vec<u8>) -> Report {
         self.redact_in(&Scope::default(), input, out)
     }
 
-    /// The same for bytes that come from a known place.
+    /// Writes the redacted `input`, which comes from a known place, to `out`, whose content is lost.
     pub fn redact_in(&mut self, scope: &Scope<'_>, input: &[u8], out: &mut Vec<u8>) -> Report {
         out.clear();
-        match self.try_redact(scope, input, out) {
-            Ok(report) => report,
-            Err(reason) => self.mask_strictly(input, reason, out),
+        self.findings.clear();
+        self.missing_epoch = None;
+        if let Some(name) = not_text(input) {
+            return Report { disposition: Disposition::NotText(name), ..Report::default() };
         }
+        let policy = Arc::clone(&self.policy);
+        let rules = policy.rules(scope.topic, scope.tenant);
+        let result = match self.redact_rounds(scope, rules, input, false, out) {
+            Err(Failure::Strict(reason)) => self.mask_strictly(scope, rules, input, reason, out),
+            result => result,
+        };
+        result.unwrap_or_else(|failure| {
+            out.clear();
+            self.findings.clear();
+            let truncated = matches!(failure, Failure::Strict(StrictReason::TooLong));
+            let disposition = match failure {
+                Failure::Strict(reason) => {
+                    out.extend_from_slice(b"[redacted]");
+                    Disposition::StrictMasked(reason)
+                }
+                Failure::MissingEpoch(missing) => {
+                    self.missing_epoch = Some(missing);
+                    Disposition::MissingKeyEpoch
+                }
+            };
+            Report { disposition, truncated, ..Report::default() }
+        })
     }
 
-    /// What the last call found, by raw spans of its input.
+    /// What the last call found, by spans of its input, in order and not overlapping.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
-        &self.engine.findings
+        &self.findings
     }
 
-    fn settings(&self, scope: &Scope<'_>) -> Settings<'_> {
-        Settings {
-            threshold: match self.policy.strictness {
-                Strictness::Balanced => THRESHOLD_BALANCED,
-                Strictness::Strict => THRESHOLD_STRICT,
-            },
-            regions: &self.policy.regions,
-            blind: false,
-            is_fragment: scope.partial != Partial::Whole,
-        }
+    /// Which key the last call needed and did not find ([`Disposition::MissingKeyEpoch`]).
+    #[must_use]
+    pub fn missing_epoch(&self) -> Option<&MissingEpoch> {
+        self.missing_epoch.as_ref()
     }
 
-    fn try_redact(
+    /// Scans and rewrites until a scan of the output finds nothing: what leaves is a fixpoint, so
+    /// redacting twice is redacting once.
+    fn redact_rounds(
         &mut self,
         scope: &Scope<'_>,
+        rules: Rules<'_>,
+        input: &[u8],
+        blind: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<Report, Failure> {
+        if input.len() > rules.policy().caps().record_bytes {
+            return Err(StrictReason::TooLong.into());
+        }
+        if !blind && std::str::from_utf8(input).is_err() {
+            return Err(StrictReason::InvalidUtf8.into());
+        }
+        let settings = Settings::new(rules, scope, blind);
+        self.engine.scan(input, settings)?;
+        self.findings.append(&mut self.engine.findings);
+        add_fragments(input, scope.partial, &mut self.findings);
+        merge(&mut self.findings);
+        if self.findings.is_empty() {
+            out.extend_from_slice(input);
+            return Ok(Report::default());
+        }
+        for _ in 0..REDACTION_ROUNDS_MAX {
+            let report = self.write(scope, rules, input, out)?;
+            self.engine.scan(out, settings)?;
+            if self.engine.findings.is_empty() {
+                return Ok(report);
+            }
+            for mut finding in self.engine.findings.drain(..) {
+                (finding.start, finding.end) = input_span(&self.edits, finding.start, finding.end);
+                self.findings.push(finding);
+            }
+            merge(&mut self.findings);
+        }
+        Err(StrictReason::TooMany.into())
+    }
+
+    /// Writes `input` with the findings replaced.
+    fn write(
+        &mut self,
+        scope: &Scope<'_>,
+        rules: Rules<'_>,
         input: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<Report, StrictReason> {
-        if input.len() > RECORD_BYTES_MAX {
-            return Err(StrictReason::TooLong);
-        }
-        if std::str::from_utf8(input).is_err() {
-            return Err(StrictReason::InvalidUtf8);
-        }
-        let mut report = Report::default();
-        let mut engine = std::mem::take(&mut self.engine);
-        let settings = self.settings(scope);
-        let result = engine.scan(input, settings);
-        self.engine = engine;
-        result?;
-        if self.engine.findings.is_empty() {
-            out.extend_from_slice(input);
-            return Ok(report);
-        }
-        for finding in &self.engine.findings {
+    ) -> Result<Report, Failure> {
+        out.clear();
+        let mut report = Report { disposition: Disposition::Redacted, ..Report::default() };
+        let replacer = Replacer { rules, keyring: self.keyring.as_deref(), scope: *scope };
+        let paths = &self.engine.paths;
+        rewrite(input, &self.findings, out, &mut self.edits, |finding, out| {
             report.add(finding);
-        }
-        report.disposition = Disposition::Redacted;
-        rewrite(input, &self.engine.findings, out, |finding, out| {
-            out.extend_from_slice(placeholder(finding.kind));
-        });
+            let path = paths.of(finding.start);
+            match replacer.write(finding, &path, out)? {
+                KeyUse::None | KeyUse::Own => {}
+                KeyUse::Default => report.default_keys += 1,
+                KeyUse::Unavailable => report.unavailable_keys += 1,
+            }
+            Ok(())
+        })
+        .map_err(Failure::MissingEpoch)?;
         Ok(report)
     }
 
-    fn mask_strictly(&mut self, input: &[u8], reason: StrictReason, out: &mut Vec<u8>) -> Report {
-        let _ = (REDACTION_ROUNDS_MAX, &self.scratch, input);
-        out.clear();
-        out.extend_from_slice(b"[REDACTED]");
-        Report { disposition: Disposition::StrictMasked(reason), ..Report::default() }
+    /// Masks every digit run and address-like piece, in every layer that can be undone.
+    fn mask_strictly(
+        &mut self,
+        scope: &Scope<'_>,
+        rules: Rules<'_>,
+        input: &[u8],
+        reason: StrictReason,
+        out: &mut Vec<u8>,
+    ) -> Result<Report, Failure> {
+        self.findings.clear();
+        let mut lossy = std::mem::take(&mut self.lossy);
+        lossy.clear();
+        for chunk in input.utf8_chunks() {
+            lossy.extend_from_slice(chunk.valid().as_bytes());
+            if !chunk.invalid().is_empty() {
+                lossy.extend_from_slice("\u{fffd}".as_bytes());
+            }
+        }
+        let result = self.redact_rounds(scope, rules, &lossy, true, out);
+        self.lossy = lossy;
+        result.map(|report| Report { disposition: Disposition::StrictMasked(reason), ..report })
+    }
+}
+
+impl Scope<'_> {
+    /// Whether the bytes name somebody or something as a whole.
+    pub(super) fn is_identity(&self) -> bool {
+        matches!(self.surface, Surface::Key | Surface::Identity)
     }
 }

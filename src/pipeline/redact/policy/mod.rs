@@ -223,6 +223,12 @@ impl<'a> Rules<'a> {
         self.layers().find_map(|layer| layer.fields.find(path).copied())
     }
 
+    /// Whether any value is allowed: when not, values need not be brought into canonical form.
+    #[must_use]
+    pub fn has_allow_list(&self) -> bool {
+        self.layers().any(|layer| !layer.allow.is_empty())
+    }
+
     /// Whether this address (in canonical form) or its domain is on an allow-list.
     #[must_use]
     pub fn allows_email(&self, canonical: &str) -> bool {
@@ -308,6 +314,10 @@ struct AllowList {
 }
 
 impl AllowList {
+    fn is_empty(&self) -> bool {
+        self.emails.is_empty() && self.domains.is_empty() && self.phones.is_empty()
+    }
+
     fn has_email(&self, canonical: &str) -> bool {
         self.emails.contains(canonical)
             || !self.domains.is_empty()
