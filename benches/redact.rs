@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use blotter::pipeline::record::{TenantId, Timestamp};
 use blotter::pipeline::redact::keyring::{KeyEncryptionKey, Keyring, KeyringFile};
-use blotter::pipeline::redact::{Policy, RawPolicy, Redactor, Scope};
+use blotter::pipeline::redact::policy::{Policy, RawPolicy};
+use blotter::pipeline::redact::{Redactor, Scope};
 use nix::time::{ClockId, clock_gettime};
 use sha2::{Digest, Sha256};
 
@@ -54,7 +55,8 @@ fn typical(redactor: &mut Redactor, tenants: &[TenantId], bytes_min: usize) -> f
                     ..Scope::default()
                 };
                 let line = &chunk.text.as_bytes()[start..end];
-                let report = redactor.redact_in(&scope, line, &mut out).expect("keys cover all times");
+                let report =
+                    redactor.redact_in(&scope, line, &mut out).expect("keys cover all times");
                 found += u64::from(report.total() > 0);
                 black_box(&out);
             }
@@ -79,9 +81,28 @@ fn typical(redactor: &mut Redactor, tenants: &[TenantId], bytes_min: usize) -> f
 /// Measures inputs made to cost much.
 fn hostile(redactor: &mut Redactor, typical_ns: f64) {
     const PIECES: [&str; 22] = [
-        "1-", "@", "%25", "\\", "{\"a\":", "[", "+1 ", "&#64;", "a@b.c ", "9876543210 ", "\\u0040",
-        "\u{FF11}", " at x dot ", "=40", "9", "1 2 3 4 5 6 7 8 ", "phone=", "\"phone\":\"", "%40a",
-        "a.b-c@d-e.f", "\u{200B}1", "+491511234567,",
+        "1-",
+        "@",
+        "%25",
+        "\\",
+        "{\"a\":",
+        "[",
+        "+1 ",
+        "&#64;",
+        "a@b.c ",
+        "9876543210 ",
+        "\\u0040",
+        "\u{FF11}",
+        " at x dot ",
+        "=40",
+        "9",
+        "1 2 3 4 5 6 7 8 ",
+        "phone=",
+        "\"phone\":\"",
+        "%40a",
+        "a.b-c@d-e.f",
+        "\u{200B}1",
+        "+491511234567,",
     ];
     let mut worst = (0.0, "");
     for piece in PIECES {
@@ -128,9 +149,8 @@ fn keyring(tenants: &[TenantId]) -> Keyring {
 }
 
 fn timed(work: impl FnOnce()) -> Duration {
-    let now = || {
-        clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("the clock is there").into()
-    };
+    let now =
+        || clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).expect("the clock is there").into();
     let start: Duration = now();
     work();
     now() - start
@@ -140,7 +160,8 @@ struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         self.0 >> 24
     }
 
@@ -215,7 +236,11 @@ fn impersonal(random: &mut Random) -> String {
     match random.below(3) {
         0 => format!("\"stylist_id\":{},\"chair\":{}", random.digits(5), random.below(20)),
         1 => format!("\"path\":\"/v2/bookings/{}?page={}\"", random.hex(24), random.below(9)),
-        _ => format!("\"model\":\"turn-3\",\"tokens\":{},\"score\":0.{}", random.below(4_000), random.digits(4)),
+        _ => format!(
+            "\"model\":\"turn-3\",\"tokens\":{},\"score\":0.{}",
+            random.below(4_000),
+            random.digits(4)
+        ),
     }
 }
 
@@ -229,7 +254,9 @@ fn personal(random: &mut Random) -> String {
         3 => format!("\"email\":\"{name}@gmail.com\""),
         4 => format!("\"email\":\"{name}\\u0040outlook.de\""),
         5 => format!("\"note\":\"please call me on +91-{}-{} today\"", &mobile[..5], &mobile[5..]),
-        6 => format!("\"payload\":\"{{\\\"to\\\":\\\"+91{mobile}\\\",\\\"mail\\\":\\\"{name}@web.de\\\"}}\""),
+        6 => format!(
+            "\"payload\":\"{{\\\"to\\\":\\\"+91{mobile}\\\",\\\"mail\\\":\\\"{name}@web.de\\\"}}\""
+        ),
         _ => format!("\"msisdn\":91{mobile}"),
     }
 }

@@ -1,7 +1,8 @@
 // What must hold for any bytes. Shared by the fuzz targets and by the test that replays
 // `regressions/`, through the public interface of the redactor only.
 
-use blotter::pipeline::redact::{Policy, RawPolicy, Redactor};
+use blotter::pipeline::redact::Redactor;
+use blotter::pipeline::redact::policy::{Policy, RawPolicy};
 
 const EMAIL: &str = "asha.kapoor@example.com";
 const LOCAL: &[u8] = b"asha.kapoor";
