@@ -170,7 +170,7 @@ fn scrub(settings: &Settings, keys: &KeyMaterial, facts: &StartFacts, instance: 
             partitions: facts.measures_partitions,
         }),
     };
-    let redactor = Redactor::with_keyring(Arc::clone(&settings.policy), Arc::clone(&keys.keyring));
+    let redactor = Redactor::new(Arc::clone(&settings.policy)).with_keyring(Arc::clone(&keys.keyring));
     Scrub::new(config, Ingest::new(settings.ingest.clone()), redactor)
 }
 

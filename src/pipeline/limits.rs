@@ -32,20 +32,6 @@ const _: () = assert!(FIELD_NAMES_MAX <= u8::MAX as usize);
 
 // redact
 
-/// Longest value scanned in full; a longer one is masked strictly. Kafka's default maximum is 1 MiB,
-/// and a topic that allows more seldom allows more than this.
-pub const REDACT_RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// Candidates scored in one record. A log line has tens; ten thousand bound the work at a few
-/// milliseconds.
-pub const REDACT_CANDIDATES_MAX: usize = 10_000;
-
-/// Depth of nested JSON. Loggers nest below 20; serde and others stop at 128.
-pub const REDACT_JSON_DEPTH_MAX: usize = 64;
-
-/// Layers of encoding undone in one string. Real logs stack up to three.
-pub const REDACT_DECODE_LAYERS_MAX: usize = 6;
-
 /// Extra patterns of a policy in all: each is another pass over every record it applies to.
 pub const REDACT_PATTERNS_MAX: usize = 32;
 
@@ -318,7 +304,6 @@ pub const PRODUCED_RECORD_BYTES_MAX: usize = 32 << 20;
 /// tokens may be longer than what they replace, and headers are added.
 pub const OUTPUT_RECORD_HEADROOM_BYTES: u64 = 256 << 10;
 
-const _: () = assert!(PRODUCED_RECORD_BYTES_MAX > REDACT_RECORD_BYTES_MAX);
 
 // embedded broker
 

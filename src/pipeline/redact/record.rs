@@ -150,7 +150,12 @@ impl<'a> RedactedRecord<'a> {
         buffer: &'a mut RecordBuffer,
     ) -> Result<Self, MissingEpoch> {
         let redact = |scope: &Scope<'_>, input: &[u8], out: &mut Vec<u8>| {
-            redactor.redact_in(scope, input, out)
+            let report = redactor.redact_in(scope, input, out);
+            if report.disposition == Disposition::MissingKeyEpoch {
+                let missing = redactor.missing_epoch().cloned();
+                return Err(missing.expect("the disposition says which epoch is missing"));
+            }
+            Ok(report)
         };
         Self::made_by(redact, source, log, buffer)
     }
@@ -492,7 +497,7 @@ fn add(sum: &mut Report, report: &Report) {
             *sum += count;
         }
     }
-    sum.default_key_tokens += report.default_key_tokens;
+    sum.default_keys += report.default_keys;
     sum.truncated |= report.truncated;
 }
 

@@ -184,22 +184,22 @@ fn entries(
     let tenant = redacted.tenant().zip(redacted.tenant_assurance()).map(|(id, assurance)| {
         TenantFact { id: id.as_str(), assurance: assurance_of(assurance) }
     });
-    if let (Some(_), Some(action)) = (redacted.staff_action(), redacted.action().or(redacted.event())) {
+    if let (Some(_), Some(action)) = (redacted.facts().staff_action, redacted.fields().action.or(redacted.fields().event)) {
         let body = Action {
             offset: record.offset,
             timestamp: record.timestamp,
-            event_time: redacted.event_time(),
+            event_time: redacted.facts().event_time,
             tenant,
-            actor: redacted.actor().map(|id| ActorFact {
+            actor: redacted.fields().actor.map(|id| ActorFact {
                 id,
-                kind: redacted.actor_type(),
+                kind: redacted.fields().actor_type,
                 assurance: Assurance::Claimed,
             }),
             action,
-            object: redacted.object(),
-            outcome: redacted.outcome(),
-            reason: redacted.reason(),
-            service: redacted.service(),
+            object: redacted.fields().object,
+            outcome: redacted.fields().outcome,
+            reason: redacted.fields().reason,
+            service: redacted.fields().service,
             raw,
             redactions: &counts,
         };
@@ -259,7 +259,7 @@ fn total(report: &Report, kind: EntityKind) -> u32 {
 
 fn count(tally: &mut Tally, record: &SourceRecord<'_>, redacted: &RedactedRecord<'_>) {
     let tenant = redacted.tenant().map_or("", |tenant| tenant.as_str());
-    tally.record(tenant, redacted.service().unwrap_or_default(), redacted.severity());
+    tally.record(tenant, redacted.fields().service.unwrap_or_default(), redacted.facts().severity);
     tally.bytes(record.size_bytes(), redacted.size_bytes());
     let report = redacted.report();
     if report.is_clean() {
@@ -273,9 +273,9 @@ fn count(tally: &mut Tally, record: &SourceRecord<'_>, redacted: &RedactedRecord
         if let Disposition::StrictMasked(reason) = part.disposition {
             tally.add(Metric::RecordsMasked, &[reason.name()], 1);
         }
-        tally.add(Metric::DefaultKeyTokens, &[], u64::from(part.default_key_tokens));
+        tally.add(Metric::DefaultKeyTokens, &[], u64::from(part.default_keys));
     }
-    if let Some(bot) = redacted.bot() {
+    if let Some(bot) = redacted.facts().bot {
         tally.add(Metric::BotTurns, &[tenant], u64::from(bot.turn.is_some() || bot.fallback));
         tally.add(Metric::BotFallbacks, &[tenant], u64::from(bot.fallback));
     }
@@ -287,17 +287,17 @@ fn measure(
     redacted: &RedactedRecord<'_>,
     now: Timestamp,
 ) {
-    let bot = redacted.bot().unwrap_or_default();
-    let session = redacted.session().zip(keyring).and_then(|(session, keyring)| {
+    let bot = redacted.facts().bot.unwrap_or_default();
+    let session = redacted.fields().session.zip(keyring).and_then(|(session, keyring)| {
         let key = keyring.key(redacted.tenant(), KeyKind::Session, redacted.timestamp()).ok()?;
         let mac = key.mac(session.as_bytes());
         Some(SessionTag(mac.first_chunk().copied().expect("a MAC has 32 bytes")))
     });
     let fact = Fact {
         tenant: redacted.tenant(),
-        service: redacted.service(),
-        severity: redacted.severity(),
-        event_time: redacted.event_time().unwrap_or_else(|| redacted.timestamp()),
+        service: redacted.fields().service,
+        severity: redacted.facts().severity,
+        event_time: redacted.facts().event_time.unwrap_or_else(|| redacted.timestamp()),
         session,
         bot: BotFacts {
             session_started: bot.session_started,
