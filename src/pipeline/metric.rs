@@ -120,6 +120,8 @@ metrics! {
     Rebalances, "blotter_kafka_rebalances_total", Counter, ["stage", "event"];
     #[doc = "Times a shard dropped its producer and went back to the committed offsets, by cause."]
     ShardRebuilds, "blotter_shard_rebuilds_total", Counter, ["stage", "cause"];
+    #[doc = "Records handed out again by the client and dropped, because they lay below the position."]
+    DuplicatesDropped, "blotter_kafka_duplicates_dropped_total", Counter, ["stage"];
     #[doc = "Partitions that are stopped or paused and wait for an operator, by reason; 1 while so."]
     PartitionStopped, "blotter_partition_stopped", Gauge, ["topic", "partition", "reason"];
     #[doc = "Partitions assigned and restored."]
@@ -149,7 +151,7 @@ mod tests {
     fn names_follow_the_conventions_of_prometheus() {
         for row in METRICS {
             assert!(row.name.starts_with("blotter_"), "{}", row.name);
-            let counter = row.kind == MetricKind::Counter;
+            let counter = row.kind == Counter;
             assert_eq!(row.name.ends_with("_total"), counter, "{}", row.name);
             assert!(row.help.ends_with('.'), "{}", row.name);
         }
