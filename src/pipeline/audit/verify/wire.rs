@@ -157,7 +157,8 @@ pub(super) struct ShredWire<'a> {
     k: &'a str,
     seq: &'a str,
     prev: &'a str,
-    pub(super) key: &'a str,
+    // Owned, as every text is that may hold escapes.
+    key: String,
 }
 
 #[derive(Deserialize)]
@@ -168,7 +169,6 @@ pub(super) struct EndWire<'a> {
     k: &'a str,
     seq: &'a str,
     prev: &'a str,
-    // Owned: an operator's text may hold escapes.
     reason: String,
 }
 
