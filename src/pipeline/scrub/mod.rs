@@ -165,7 +165,7 @@ impl Scrub {
         for (source, partition) in &mut self.partitions {
             let due = partition.heartbeat_due(audit.heartbeat_ms).is_some_and(|due| due <= now);
             let Some(state) = partition.pending() else { continue };
-            let unsealed = state.ledger().is_some_and(|ledger| ledger.has_unsealed());
+            let unsealed = state.ledger().is_some_and(|ledger| !ledger.is_sealed());
             if unsealed || due {
                 state.seal(audit, source, now, &mut self.emitter, outputs);
                 self.tally.add(Metric::AuditEntries, &["sea"], 1);
