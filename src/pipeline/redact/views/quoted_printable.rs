@@ -51,9 +51,7 @@ fn read_sequence(bytes: &[u8], at: usize) -> Option<(Option<u8>, usize)> {
         b'+' => bytes.get(end).is_some_and(|next| next.is_ascii_digit() || *next == b'='),
         b'.' | b'_' | b'-' | b' ' | b'(' | b')' => glued,
         b'0'..=b'9' => next_to_encoded_digit(bytes, at),
-        0x80..=0xff => {
-            bytes.get(end) == Some(&b'=') || at >= 3 && bytes[at - 3] == b'='
-        }
+        0x80..=0xff => bytes.get(end) == Some(&b'=') || at >= 3 && bytes[at - 3] == b'=',
         _ => false,
     };
     (upper_case && hides).then_some((Some(byte), end))
