@@ -2,3 +2,6 @@
 
 pub mod broker;
 pub mod clock;
+mod restore;
+pub mod shard;
+pub mod supervisor;

@@ -8,6 +8,28 @@ pub const TENANT_ID_BYTES_MAX: usize = 128;
 
 // ingest
 
+/// Objects and arrays nested deeper are stepped over: no logger puts its fields that deep, and it
+/// bounds both the stack and the work on hostile pairs.
+pub const JSON_DEPTH_MAX: usize = 24;
+
+/// Fields are looked for in this much of a value; a logger writes them first, and the rest of a
+/// huge record is payload.
+pub const SCAN_BYTES_MAX: usize = 1024 * 1024;
+
+/// Longest text of one field: an identity, a name or a reason. Anything longer is a message.
+pub const FIELD_BYTES_MAX: usize = 1024;
+
+/// Names of one kind of field in one set of rules; the table's index is 8 bits wide.
+pub const FIELD_NAMES_MAX: usize = 200;
+
+/// Longest key path of a rule.
+pub const FIELD_NAME_BYTES_MAX: usize = 256;
+
+/// Topics with rules of their own: each has its own compiled table.
+pub const TOPIC_RULES_MAX: usize = 256;
+
+const _: () = assert!(FIELD_NAMES_MAX <= u8::MAX as usize);
+
 // redact
 
 /// Longest value scanned in full; a longer one is masked strictly. Kafka's default maximum is 1 MiB,
@@ -39,8 +61,31 @@ pub const REDACT_KEPT_CHARACTERS_MAX: u8 = 4;
 /// Characters that stay hidden whenever some are kept.
 pub const REDACT_HIDDEN_CHARACTERS_MIN: usize = 6;
 
+/// Entries of a keyring: ten thousand tenants with five kinds of key and twenty epochs.
+pub const KEYRING_ENTRIES_MAX: usize = 1_000_000;
+
 /// The fixed number for JSON numbers: one digit less than the shortest phone number.
 pub const REDACT_NUMBER_REPLACEMENT_MAX: u32 = 999_999;
+/// Longest record that is scanned; a longer one is masked strictly. Kafka's own default for a
+/// message is 1 MiB, and offsets into a record are kept as `u32`.
+pub const RECORD_BYTES_MAX: usize = 64 << 20;
+
+/// Layers of encoding (escapes, JSON in strings, percent, entities ...) undone around a value;
+/// past it the whole string is masked.
+pub const LAYERS_MAX: usize = 12;
+
+/// Longest local part of an address that is looked for: RFC 5321, 4.5.3.1.1. Caps the way back from
+/// each `@`, so that a line of `@` stays linear.
+pub const EMAIL_LOCAL_BYTES_MAX: usize = 64;
+
+/// Longest domain of an address: RFC 5321, 4.5.3.1.2.
+pub const EMAIL_DOMAIN_BYTES_MAX: usize = 255;
+
+/// Rounds of redaction until nothing more is found; a record that needs more is masked strictly.
+pub const REDACTION_ROUNDS_MAX: usize = 4;
+
+/// Findings in one record; more, and the record is masked strictly.
+pub const FINDINGS_MAX: usize = 100_000;
 
 // audit
 
@@ -209,6 +254,16 @@ const _: () = assert!(RESOLVED_REPEATED_FOR_MS < ALERT_FORGOTTEN_AFTER_MS);
 // emit
 
 // shard
+
+/// Bytes of input after which a transaction is committed: bounds what a failure repeats, and with
+/// it the memory of outputs and pending state.
+pub const TRANSACTION_INPUT_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes of outputs held before they are handed to the producer.
+pub const UNSENT_OUTPUT_BYTES_MAX: usize = 256 << 10;
+
+/// Partitions of one shard restored at the same time: each holds at most one answer in memory.
+pub const RESTORES_CONCURRENT_MAX: usize = 8;
 
 // embedded broker
 

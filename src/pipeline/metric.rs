@@ -130,6 +130,8 @@ metrics! {
     Rebalances, "blotter_kafka_rebalances_total", Counter, ["stage", "event"];
     #[doc = "Times a shard dropped its producer and went back to the committed offsets, by cause."]
     ShardRebuilds, "blotter_shard_rebuilds_total", Counter, ["stage", "cause"];
+    #[doc = "Records handed out again by the client and dropped, because they lay below the position."]
+    DuplicatesDropped, "blotter_kafka_duplicates_dropped_total", Counter, ["stage"];
     #[doc = "Partitions that are stopped or paused and wait for an operator, by reason; 1 while so."]
     PartitionStopped, "blotter_partition_stopped", Gauge, ["topic", "partition", "reason"];
     #[doc = "Partitions assigned and restored."]

@@ -161,7 +161,10 @@ impl Outputs {
 pub enum Lookup {
     /// The group's committed offset and metadata of the source partition itself.
     Committed,
-    /// Low watermark, high watermark (read uncommitted) and last stable offset of a partition.
+    /// Low watermark, high watermark (read uncommitted) and last stable offset of a partition. For
+    /// one of the stage's own [output partitions](Stage::output_partitions) the answer is handed
+    /// over only once the last stable offset has reached the high watermark that was seen first, so
+    /// that everything below that is readable.
     Range(TopicPartition),
     /// Committed records from offset `from` up to `to` (exclusive). An answer may stop early (its
     /// `next` says where); control and aborted records leave holes.
@@ -217,7 +220,8 @@ pub enum LookupAnswer {
 pub enum RestoreStep {
     /// Ask this and come back with the answer.
     Ask(Lookup),
-    /// Restored: read the source from `position`.
+    /// Restored: read the source from `position`. The first transaction after it carries the
+    /// partition's offset and metadata though nothing was read (a heartbeat).
     Ready {
         /// Offset of the next record to read.
         position: i64,
@@ -286,7 +290,9 @@ pub trait Stage {
         now: Timestamp,
     ) -> RestoreStep;
 
-    /// A partition went away: its state is dropped.
+    /// A partition went away, or is to be restored from scratch: its state is dropped. Also called
+    /// for partitions that are being restored, were stopped, or are not known. What
+    /// [`Stage::suspend`] kept apart survives it.
     fn revoke(&mut self, topic_partition: &TopicPartition);
 
     /// The output partitions this source partition writes to exclusively: a transaction left open
@@ -331,17 +337,21 @@ pub trait Stage {
     fn close(&mut self, now: Timestamp, outputs: &mut Outputs);
 
     /// The offsets and metadata of every partition this transaction writes for, once the tracked
-    /// outputs have been delivered.
+    /// outputs have been delivered. Every partition that was read from is among them, with the
+    /// offset behind the last record taken. Empty only when nothing was written or read.
     fn offsets(&mut self, deliveries: &[Delivery]) -> Vec<OffsetCommit>;
 
     /// The transaction stands: state advances; what it counted is handed out for publication.
     fn committed(&mut self) -> Vec<MetricUpdate>;
 
     /// The transaction is lost: everything since the last `committed` is forgotten. Partitions
-    /// whose state can't be wound back are named: they must be assigned (restored) again.
+    /// whose state can't be wound back are named: they must be assigned (restored) again. The
+    /// others go on from their last committed offset, once the shard has seen that the committed
+    /// offset and metadata are still theirs. Comes also after a panic in any of the calls above.
     fn discard(&mut self) -> Vec<TopicPartition>;
 
-    /// The transaction's outcome is unknown: keep what was pending apart (see
+    /// The transaction's outcome is unknown, and stays so though the shard has asked for the committed
+    /// offsets (it calls [`Stage::committed`] or [`Stage::discard`] when they told): keep what was pending apart (see
     /// [`Stage::restore`]: when the restored state equals it, its counters are published by the
     /// next `committed`, else they are dropped) and require every partition to be restored.
     fn suspend(&mut self) -> Vec<TopicPartition>;

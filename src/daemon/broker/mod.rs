@@ -18,6 +18,8 @@
 
 pub mod embedded;
 
+pub mod kafka;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,8 +77,9 @@ pub struct Subscription {
     pub topics: Vec<Arc<str>>,
     /// Regular expressions (anchored over the whole name) for further topics.
     pub patterns: Vec<String>,
-    /// Topics never read though a pattern matches them: our own outputs.
-    pub excluded: Vec<Arc<str>>,
+    /// Regular expressions (over the whole name) of topics never read though a pattern matches
+    /// them: our own outputs.
+    pub excluded: Vec<String>,
 }
 
 /// Ties an answer to its question. The shard never uses one twice in the life of a broker.
@@ -216,6 +219,12 @@ pub enum BrokerErrorKind {
 }
 
 impl BrokerErrorKind {
+    /// Whether the member can't go on: everything is dropped and connected anew (or ends).
+    #[must_use]
+    pub const fn ends_consumer(self) -> bool {
+        matches!(self, Self::InstanceFenced | Self::Fatal)
+    }
+
     /// A bounded word for labels and logs.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -278,7 +287,11 @@ pub enum SendError {
 /// # Group metadata
 /// The implementation takes the group metadata (member, generation) when `poll` hands out an
 /// `Assigned` or a `Revoked` event, and at no other moment; `send_offsets` uses the one taken last.
-/// A member that slept past its session therefore presents its old generation and is refused.
+/// A member that slept past its session therefore presents its old generation and is refused. From
+/// the moment a `Revoked` with `lost` is handed out, `send_offsets` fails with `StaleMember` until
+/// the next `Assigned` has been handed out (a request without a member would not be fenced).
+/// After an `Assigned` or `Revoked` event no further one is handed out until `accept` or `release`
+/// has been called for it.
 pub trait Broker {
     /// Waits at most `wait` for records or events, and returns as soon as there is at least one,
     /// with whatever else is there already within the bounds of [`SlotConfig`]. Appends to

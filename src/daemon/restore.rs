@@ -1,0 +1,415 @@
+//! The restore of one partition: asks what the stage wants to know, one question at a time, beside
+//! the loop. Nothing here waits; a late or stale answer is recognised by its ticket.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use super::broker::{Broker, LookupFailure, Ticket};
+use super::shard::RestoreConfig;
+use crate::pipeline::record::{Timestamp, TopicPartition};
+use crate::pipeline::step::{Lookup, LookupAnswer, PartitionStop, RestoreStep, Stage};
+
+/// The restore of one partition.
+pub(crate) struct Restore {
+    state: State,
+    outputs: Vec<TopicPartition>,
+    ticket: Option<Ticket>,
+    began_at: Option<Duration>,
+    asked_at: Duration,
+    retry_at: Option<Duration>,
+    failures: u32,
+    pending_since: Option<Duration>,
+    high_first: Option<i64>,
+}
+
+enum State {
+    /// Waits for its turn.
+    Queued,
+    /// Looks whether output partition `.0` exists and holds no open transaction.
+    Output(usize),
+    /// Waits for the answer to the stage's question.
+    Stage(Lookup),
+    /// Looks for the writer of an open transaction in output partition `index`.
+    Writer { index: usize, resume: Question },
+    /// Fences that writer.
+    Fence { transactional_id: String, resume: Question },
+}
+
+/// A question that is asked again once the dead writer is fenced.
+#[derive(Clone)]
+enum Question {
+    Output(usize),
+    Stage(Lookup),
+}
+
+/// What a restore works with, lent by the shard for one call.
+pub(crate) struct Context<'a, B, S> {
+    pub(crate) broker: &'a mut B,
+    pub(crate) stage: &'a mut S,
+    pub(crate) topic_partition: &'a TopicPartition,
+    pub(crate) config: &'a RestoreConfig,
+    pub(crate) own_transactional_id: &'a str,
+    pub(crate) next_ticket: &'a mut u64,
+    /// Whether a dead writer has been fenced in this assignment.
+    pub(crate) fenced: &'a mut bool,
+    pub(crate) now: Timestamp,
+    pub(crate) monotonic: Duration,
+}
+
+/// An answer by whatever event it came.
+pub(crate) enum Answer {
+    Lookup(Result<LookupAnswer, LookupFailure>),
+    Writer(Result<Option<String>, LookupFailure>),
+    Fenced(Result<(), LookupFailure>),
+}
+
+/// Where the restore stands.
+#[derive(Debug)]
+pub(crate) enum Progress {
+    Waiting,
+    Ready { position: i64 },
+    Stop(PartitionStop),
+}
+
+impl Restore {
+    /// A restore that waits for its turn.
+    pub(crate) fn queued() -> Self {
+        Self {
+            state: State::Queued,
+            outputs: Vec::new(),
+            ticket: None,
+            began_at: None,
+            asked_at: Duration::ZERO,
+            retry_at: None,
+            failures: 0,
+            pending_since: None,
+            high_first: None,
+        }
+    }
+
+    /// A restore that waits until `at` before it takes its turn.
+    pub(crate) fn queued_until(at: Duration) -> Self {
+        Self { retry_at: Some(at), ..Self::queued() }
+    }
+
+    /// Whether it waits for its turn.
+    pub(crate) fn is_queued(&self) -> bool {
+        matches!(self.state, State::Queued)
+    }
+
+    /// Whether `ticket` is the question it waits for.
+    pub(crate) fn awaits(&self, ticket: Ticket) -> bool {
+        self.ticket == Some(ticket)
+    }
+
+    /// When it wants [`Restore::advance`] at the latest.
+    pub(crate) fn wake_at(&self) -> Option<Duration> {
+        self.retry_at
+    }
+
+    /// Begins, asks again what failed, or gives up when the budget is spent.
+    pub(crate) fn advance<B: Broker, S: Stage>(
+        &mut self,
+        context: &mut Context<'_, B, S>,
+    ) -> Progress {
+        if self.retry_at.is_some_and(|at| at > context.monotonic) {
+            return Progress::Waiting;
+        }
+        let began_at = *self.began_at.get_or_insert(context.monotonic);
+        if context.monotonic.saturating_sub(began_at) > context.config.budget {
+            return Progress::Stop(PartitionStop {
+                reason: "restore_timeout",
+                detail: format!(
+                    "{} could not be restored within {:?}",
+                    context.topic_partition, context.config.budget
+                ),
+                command: "blotter topics check".to_owned(),
+            });
+        }
+        if self.is_queued() {
+            self.retry_at = None;
+            self.outputs = context.stage.output_partitions(context.topic_partition);
+            return self.check_output(0, context);
+        }
+        if self.retry_at.take().is_some() {
+            self.ask(context);
+        }
+        Progress::Waiting
+    }
+
+    /// Takes the answer to the question it [awaits](Restore::awaits).
+    pub(crate) fn answer<B: Broker, S: Stage>(
+        &mut self,
+        answer: Answer,
+        context: &mut Context<'_, B, S>,
+    ) -> Progress {
+        self.ticket = None;
+        match (std::mem::replace(&mut self.state, State::Queued), answer) {
+            (State::Output(index), Answer::Lookup(result)) => {
+                self.output_answered(index, result, context)
+            }
+            (State::Stage(lookup), Answer::Lookup(result)) => {
+                self.stage_answered(lookup, result, context)
+            }
+            (State::Writer { index, resume }, Answer::Writer(result)) => {
+                self.writer_answered(index, resume, result, context)
+            }
+            (State::Fence { resume, .. }, Answer::Fenced(result)) => {
+                if result.is_err() {
+                    *context.fenced = false;
+                }
+                self.pending_since = Some(context.monotonic);
+                self.resume(resume, context)
+            }
+            (state, _) => {
+                self.state = state;
+                Progress::Waiting
+            }
+        }
+    }
+
+    fn check_output<B: Broker, S: Stage>(
+        &mut self,
+        index: usize,
+        context: &mut Context<'_, B, S>,
+    ) -> Progress {
+        self.settle();
+        if index < self.outputs.len() {
+            self.state = State::Output(index);
+            self.ask(context);
+            return Progress::Waiting;
+        }
+        let step = guarded(|| context.stage.assign(context.topic_partition, context.now));
+        self.take_step(step, None, context)
+    }
+
+    fn output_answered<B: Broker, S: Stage>(
+        &mut self,
+        index: usize,
+        result: Result<LookupAnswer, LookupFailure>,
+        context: &mut Context<'_, B, S>,
+    ) -> Progress {
+        match result {
+            Ok(LookupAnswer::Range { high, lso, .. }) => {
+                if lso >= *self.high_first.get_or_insert(high) {
+                    self.check_output(index + 1, context)
+                } else {
+                    self.pend(Question::Output(index), context.monotonic, context)
+                }
+            }
+            Ok(_) => self.retry(Question::Output(index), context),
+            Err(LookupFailure::UnknownPartition) => Progress::Stop(PartitionStop {
+                reason: "output_partition_missing",
+                detail: format!(
+                    "{} writes to {}, which does not exist",
+                    context.topic_partition,
+                    self.outputs.get(index).map(ToString::to_string).unwrap_or_default()
+                ),
+                command: "blotter topics grow".to_owned(),
+            }),
+            Err(failure) => self.failed(Question::Output(index), &failure, context),
+        }
+    }
+
+    /// An answer to the stage's question. The range of one of its output partitions is handed on
+    /// only when the last stable offset has reached the high watermark that was seen first: below
+    /// that, committed records may hide above a dead writer's open transaction.
+    fn stage_answered<B: Broker, S: Stage>(
+        &mut self,
+        lookup: Lookup,
+        result: Result<LookupAnswer, LookupFailure>,
+        context: &mut Context<'_, B, S>,
+    ) -> Progress {
+        match (&lookup, result) {
+            (Lookup::Range(asked), Ok(LookupAnswer::Range { low, high, lso })) => {
+                let own = self.outputs.contains(asked);
+                if own && lso < *self.high_first.get_or_insert(high) {
+                    return self.pend(Question::Stage(lookup), context.monotonic, context);
+                }
+                self.hand_over(lookup, LookupAnswer::Range { low, high, lso }, context)
+            }
+            (Lookup::Committed, Err(LookupFailure::TimedOut)) => {
+                self.pend(Question::Stage(lookup), self.asked_at, context)
+            }
+            (_, Ok(answer)) => self.hand_over(lookup, answer, context),
+            (_, Err(LookupFailure::OffsetOutOfRange)) => {
+                self.failures = self.failures.saturating_add(1);
+                self.retry_at = Some(context.monotonic + self.back_off(context.config));
+                self.state = State::Queued;
+                Progress::Waiting
+            }
+            (_, Err(failure)) => self.failed(Question::Stage(lookup), &failure, context),
+        }
+    }
+
+    fn hand_over<B: Broker, S: Stage>(
+        &mut self,
+        lookup: Lookup,
+        answer: LookupAnswer,
+        context: &mut Context<'_, B, S>,
+    ) -> Progress {
+        self.settle();
+        let step = guarded(|| context.stage.restore(context.topic_partition, answer, context.now));
+        self.take_step(step, Some(&lookup), context)
+    }
+
+    fn take_step<B: Broker, S: Stage>(
+        &mut self,
+        step: Option<RestoreStep>,
+        asked_before: Option<&Lookup>,
+        context: &mut Context<'_, B, S>,
+    ) -> Progress {
+        match step {
+            Some(RestoreStep::Ready { position }) => Progress::Ready { position },
+            Some(RestoreStep::Stop(stop)) => Progress::Stop(stop),
+            Some(RestoreStep::Ask(lookup)) if asked_before == Some(&lookup) => {
+                self.state = State::Stage(lookup);
+                self.retry_at = Some(context.monotonic + context.config.retry_min);
+                Progress::Waiting
+            }
+            Some(RestoreStep::Ask(lookup)) => {
+                self.state = State::Stage(lookup);
+                self.ask(context);
+                Progress::Waiting
+            }
+            None => Progress::Stop(PartitionStop {
+                reason: "restore_panicked",
+                detail: format!("the restore of {} panicked", context.topic_partition),
+                command: "blotter audit verify".to_owned(),
+            }),
+        }
+    }
+
+    /// Something is pending since `since`: waits, and after a while ends the transaction of the
+    /// dead writer, once per assignment.
+    fn pend<B: Broker, S: Stage>(
+        &mut self,
+        question: Question,
+        since: Duration,
+        context: &mut Context<'_, B, S>,
+    ) -> Progress {
+        let since = *self.pending_since.get_or_insert(since);
+        let waited = context.monotonic.saturating_sub(since);
+        if *context.fenced || self.outputs.is_empty() || waited < context.config.pending_after {
+            return self.retry(question, context);
+        }
+        self.state = State::Writer { index: 0, resume: question };
+        self.ask(context);
+        Progress::Waiting
+    }
+
+    fn writer_answered<B: Broker, S: Stage>(
+        &mut self,
+        index: usize,
+        resume: Question,
+        result: Result<Option<String>, LookupFailure>,
+        context: &mut Context<'_, B, S>,
+    ) -> Progress {
+        match result {
+            Ok(Some(transactional_id)) if transactional_id != context.own_transactional_id => {
+                tracing::warn!(partition = %context.topic_partition, transactional_id,
+                    "fencing the writer of a pending transaction");
+                *context.fenced = true;
+                self.state = State::Fence { transactional_id, resume };
+                self.ask(context);
+            }
+            _ if index + 1 < self.outputs.len() => {
+                self.state = State::Writer { index: index + 1, resume };
+                self.ask(context);
+            }
+            _ => {
+                self.pending_since = Some(context.monotonic);
+                return self.retry(resume, context);
+            }
+        }
+        Progress::Waiting
+    }
+
+    fn failed<B, S>(
+        &mut self,
+        question: Question,
+        failure: &LookupFailure,
+        context: &Context<'_, B, S>,
+    ) -> Progress {
+        let reason = match failure {
+            LookupFailure::UnknownPartition => "partition_missing",
+            LookupFailure::NotAuthorized => "not_authorized",
+            LookupFailure::TimedOut | LookupFailure::OffsetOutOfRange | LookupFailure::Other(_) => {
+                self.failures = self.failures.saturating_add(1);
+                tracing::debug!(partition = %context.topic_partition, %failure,
+                    "a look-up failed and is repeated");
+                self.set(question);
+                self.retry_at = Some(context.monotonic + self.back_off(context.config));
+                return Progress::Waiting;
+            }
+        };
+        Progress::Stop(PartitionStop {
+            reason,
+            detail: format!("the restore of {} failed: {failure}", context.topic_partition),
+            command: "blotter topics check".to_owned(),
+        })
+    }
+
+    fn retry<B, S>(&mut self, question: Question, context: &Context<'_, B, S>) -> Progress {
+        self.set(question);
+        self.retry_at = Some(context.monotonic + context.config.retry_min);
+        Progress::Waiting
+    }
+
+    fn resume<B: Broker, S>(
+        &mut self,
+        question: Question,
+        context: &mut Context<'_, B, S>,
+    ) -> Progress {
+        self.set(question);
+        self.ask(context);
+        Progress::Waiting
+    }
+
+    fn set(&mut self, question: Question) {
+        self.state = match question {
+            Question::Output(index) => State::Output(index),
+            Question::Stage(lookup) => State::Stage(lookup),
+        };
+    }
+
+    fn settle(&mut self) {
+        self.failures = 0;
+        self.pending_since = None;
+        self.high_first = None;
+    }
+
+    fn back_off(&self, config: &RestoreConfig) -> Duration {
+        let factor = 1_u32 << self.failures.min(10);
+        config.retry_min.saturating_mul(factor).min(config.retry_max)
+    }
+
+    fn ask<B: Broker, S>(&mut self, context: &mut Context<'_, B, S>) {
+        *context.next_ticket += 1;
+        let ticket = Ticket(*context.next_ticket);
+        self.ticket = Some(ticket);
+        self.asked_at = context.monotonic;
+        let output = |index: usize| {
+            self.outputs.get(index).expect("the state holds an index into the outputs")
+        };
+        match &self.state {
+            State::Queued => self.ticket = None,
+            State::Output(index) => {
+                let lookup = Lookup::Range(output(*index).clone());
+                context.broker.lookup(ticket, context.topic_partition, lookup);
+            }
+            State::Stage(lookup) => {
+                context.broker.lookup(ticket, context.topic_partition, lookup.clone());
+            }
+            State::Writer { index, .. } => context.broker.read_writer(ticket, output(*index)),
+            State::Fence { transactional_id, .. } => {
+                context.broker.fence(ticket, transactional_id);
+            }
+        }
+    }
+}
+
+/// Runs a call into the pure floor; `None` when it panicked.
+pub(crate) fn guarded<T>(call: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(call)).ok()
+}

@@ -1,0 +1,239 @@
+//! What watches over the loop: ends, lag, stalls, failing partitions, health.
+
+use std::time::Duration;
+
+use super::partition::Phase;
+use super::recovery::Mode;
+use super::{Shard, Stop};
+use crate::daemon::broker::{
+    Broker, BrokerError, BrokerErrorKind, LookupFailure, PartitionFailure,
+};
+use crate::daemon::clock::Clock;
+use crate::pipeline::metric::Metric;
+use crate::pipeline::record::TopicPartition;
+use crate::pipeline::step::{Lookup, PartitionStop, Stage};
+
+/// Time between two updates of the gauges.
+const GAUGES_EVERY: Duration = Duration::from_secs(1);
+
+impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
+    pub(super) fn caught_up(&mut self, topic_partition: &TopicPartition) {
+        let monotonic = self.clock.monotonic();
+        let now = self.clock.now();
+        let running = self.partitions.get_mut(topic_partition).filter(|p| p.is_running());
+        if let Some(partition) = running {
+            partition.progress_at = monotonic;
+            partition.lag = 0;
+            self.stage.caught_up(topic_partition, now);
+        }
+    }
+
+    pub(super) fn lag(&mut self, topic_partition: &TopicPartition, records: u64) {
+        let monotonic = self.clock.monotonic();
+        if let Some(partition) = self.partitions.get_mut(topic_partition) {
+            partition.lag = records;
+            if records == 0 {
+                partition.progress_at = monotonic;
+            }
+        }
+    }
+
+    /// A partition can't be read: it alone waits. An error that names none has each one probed.
+    pub(super) fn partition_failed(
+        &mut self,
+        topic_partition: Option<TopicPartition>,
+        failure: &PartitionFailure,
+        stop: &Stop,
+    ) -> Result<(), BrokerError> {
+        let Some(topic_partition) = topic_partition else {
+            self.probe();
+            return Ok(());
+        };
+        if !self.partitions.get(&topic_partition).is_some_and(super::Partition::is_running) {
+            return Ok(());
+        }
+        let reason = match failure {
+            PartitionFailure::OffsetOutOfRange => {
+                return self.restore_again(&topic_partition, stop);
+            }
+            PartitionFailure::UnknownPartition => "partition_missing",
+            PartitionFailure::NotAuthorized => "not_authorized",
+            PartitionFailure::Other(_) => "partition_failed",
+        };
+        self.pause(&topic_partition, failed(&topic_partition, reason, &failure.to_string()))
+    }
+
+    /// The position is no longer in the log: the restore decides what that means. What is open is
+    /// committed first, because the restore drops the partition's state.
+    fn restore_again(
+        &mut self,
+        topic_partition: &TopicPartition,
+        stop: &Stop,
+    ) -> Result<(), BrokerError> {
+        let committed = self.commit(stop);
+        self.settle(committed)?;
+        if !matches!(self.mode, Mode::Running) {
+            return Ok(());
+        }
+        self.broker.pause(topic_partition).or_else(unless_it_ends)?;
+        self.stage.revoke(topic_partition);
+        let at = self.clock.monotonic() + self.config.restore.retry_min;
+        if let Some(partition) = self.partitions.get_mut(topic_partition) {
+            partition.restart(Some(at));
+        }
+        Ok(())
+    }
+
+    fn probe(&mut self) {
+        if !self.probes.is_empty() {
+            return;
+        }
+        let running: Vec<TopicPartition> = self
+            .partitions
+            .iter()
+            .filter(|(_, partition)| partition.is_running())
+            .map(|(topic_partition, _)| topic_partition.clone())
+            .collect();
+        for topic_partition in running {
+            let ticket = self.ticket();
+            self.broker.lookup(ticket, &topic_partition, Lookup::Range(topic_partition.clone()));
+            self.probes.insert(ticket, topic_partition);
+        }
+    }
+
+    pub(super) fn probed(
+        &mut self,
+        topic_partition: &TopicPartition,
+        failure: Option<LookupFailure>,
+    ) -> Result<(), BrokerError> {
+        let reason = match failure {
+            Some(LookupFailure::UnknownPartition) => "partition_missing",
+            Some(LookupFailure::NotAuthorized) => "not_authorized",
+            None
+            | Some(
+                LookupFailure::TimedOut | LookupFailure::OffsetOutOfRange | LookupFailure::Other(_),
+            ) => return Ok(()),
+        };
+        if !self.partitions.get(topic_partition).is_some_and(super::Partition::is_running) {
+            return Ok(());
+        }
+        self.pause(topic_partition, failed(topic_partition, reason, "found by a probe"))
+    }
+
+    /// Pauses what the stage asks to be paused.
+    pub(super) fn apply_pauses(&mut self) -> Result<(), BrokerError> {
+        for (topic_partition, request) in self.stage.pauses() {
+            if self.partitions.get(&topic_partition).is_some_and(super::Partition::is_running) {
+                self.pause(&topic_partition, request)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stops reading a partition whose state stays whole.
+    fn pause(
+        &mut self,
+        topic_partition: &TopicPartition,
+        stop: PartitionStop,
+    ) -> Result<(), BrokerError> {
+        self.broker.pause(topic_partition).or_else(unless_it_ends)?;
+        self.hold(topic_partition, stop, true);
+        Ok(())
+    }
+
+    /// Tries stopped and paused partitions again.
+    pub(super) fn retry_held(&mut self) -> Result<(), BrokerError> {
+        if !matches!(self.mode, Mode::Running) {
+            return Ok(());
+        }
+        let monotonic = self.clock.monotonic();
+        let mut again = Vec::new();
+        for (topic_partition, partition) in &mut self.partitions {
+            match &partition.phase {
+                Phase::Held(hold) if hold.retry_at <= monotonic && hold.state_kept => {
+                    again.push((topic_partition.clone(), partition.position));
+                }
+                Phase::Held(hold) if hold.retry_at <= monotonic => partition.restart(None),
+                _ => {}
+            }
+        }
+        for (topic_partition, position) in again {
+            self.start(&topic_partition, position)?;
+        }
+        Ok(())
+    }
+
+    /// A partition with lag that gives nothing for long: the client is stuck.
+    pub(super) fn watch_stalls(&self) -> Result<(), BrokerError> {
+        let monotonic = self.clock.monotonic();
+        let stalled = self.partitions.iter().find(|(_, partition)| {
+            partition.is_running()
+                && partition.lag > 0
+                && monotonic.saturating_sub(partition.progress_at) > self.config.stall_timeout
+        });
+        match stalled {
+            Some((topic_partition, partition)) => Err(BrokerError::new(
+                BrokerErrorKind::Fatal,
+                "stall_watchdog",
+                format!("{topic_partition} has {} records and gives none", partition.lag),
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells health, and once a second the gauges.
+    pub(super) fn report(&mut self) {
+        let monotonic = self.clock.monotonic();
+        let age = self.transaction.since().map(|since| monotonic.saturating_sub(since));
+        let held = |phase: &Phase| matches!(phase, Phase::Held(_));
+        let ready = self.partitions.values().filter(|p| p.is_running()).count();
+        self.health.update(|health| {
+            health.last_tick = monotonic;
+            health.joined = self.joined;
+            health.assigned = self.partitions.len();
+            health.stopped.clear();
+            health.stopped.extend(self.partitions.iter().filter_map(
+                |(topic_partition, partition)| match &partition.phase {
+                    Phase::Held(hold) => Some((topic_partition.clone(), hold.stop.clone())),
+                    _ => None,
+                },
+            ));
+            let stopped = self.partitions.values().filter(|p| held(&p.phase)).count();
+            health.restoring = self.partitions.len() - ready - stopped;
+            health.transaction_age = age;
+            health.failures = self.failures;
+            health.last_failure.clone_from(&self.last_failure);
+        });
+        if monotonic < self.gauges_at {
+            return;
+        }
+        self.gauges_at = monotonic + GAUGES_EVERY;
+        let shard = self.config.shard.as_str();
+        let mut updates = vec![
+            Metric::TransactionAge.update(&[shard], age.unwrap_or_default().as_secs_f64()),
+            Metric::PartitionsReady.update(&[self.config.stage, shard], count(ready)),
+        ];
+        updates.extend(self.partitions.iter().map(|(topic_partition, partition)| {
+            let number = topic_partition.partition.to_string();
+            let lag = count(usize::try_from(partition.lag).unwrap_or(usize::MAX));
+            Metric::ConsumerLag.update(&[&topic_partition.topic, &number], lag)
+        }));
+        self.metrics.publish(updates);
+    }
+}
+
+fn count(number: usize) -> f64 {
+    f64::from(u32::try_from(number).unwrap_or(u32::MAX))
+}
+
+fn failed(topic_partition: &TopicPartition, reason: &'static str, detail: &str) -> PartitionStop {
+    PartitionStop {
+        reason,
+        detail: format!("{topic_partition} can't be read: {detail}"),
+        command: "blotter topics check".to_owned(),
+    }
+}
+
+fn unless_it_ends(error: BrokerError) -> Result<(), BrokerError> {
+    if error.kind.ends_consumer() { Err(error) } else { Ok(()) }
+}

@@ -1,0 +1,373 @@
+//! Starts one thread per shard and builds a shard anew, with back-off, whenever it can't go on.
+
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::Duration;
+
+use super::broker::{BrokerErrorKind, Connector, SlotConfig};
+use super::clock::Clock;
+use super::shard::{
+    FaultHook, HealthCell, MetricSink, Shard, ShardConfig, ShardParts, Stop, StopLevel,
+};
+use crate::pipeline::metric::Metric;
+use crate::pipeline::step::Stage;
+
+/// First pause before a shard is built anew; doubles.
+const BACK_OFF_MIN: Duration = Duration::from_millis(200);
+
+/// Longest pause before a shard is built anew.
+const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+
+/// A shard that ran for this long was well: the next pause is the first again.
+const WELL_AFTER: Duration = Duration::from_secs(60);
+
+/// How often the supervisor looks whether it is told to stop.
+const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// One shard to run.
+#[derive(Clone, Debug)]
+pub struct ShardPlan {
+    /// Its place in the group.
+    pub slot: SlotConfig,
+    /// Its bounds.
+    pub config: ShardConfig,
+    /// Where its health is read.
+    pub health: HealthCell,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// As told; everything open was committed or will be repeated by the next owner.
+    Stopped,
+    /// A shard did not end within the grace it was given.
+    Stuck,
+    /// A newer process holds a slot: the process exits with 78 and names the id.
+    InstanceFenced {
+        /// The `group.instance.id`.
+        instance_id: String,
+    },
+}
+
+/// What all shards of a process share.
+pub struct Supervisor<K, C> {
+    connector: Arc<K>,
+    clock: C,
+    metrics: Arc<dyn MetricSink>,
+    faults: Arc<dyn FaultHook>,
+    stop: Stop,
+    running: usize,
+    ended: (Sender<Option<End>>, Receiver<Option<End>>),
+}
+
+impl<K, C> Supervisor<K, C>
+where
+    K: Connector + 'static,
+    C: Clock + Clone + Send + 'static,
+{
+    /// A supervisor without shards.
+    #[must_use]
+    pub fn new(
+        connector: Arc<K>,
+        clock: C,
+        metrics: Arc<dyn MetricSink>,
+        faults: Arc<dyn FaultHook>,
+        stop: Stop,
+    ) -> Self {
+        Self { connector, clock, metrics, faults, stop, running: 0, ended: mpsc::channel() }
+    }
+
+    /// Starts the thread of one shard. `make_stage` is called for every build of it.
+    ///
+    /// # Errors
+    /// The thread can't be started.
+    pub fn spawn<S: Stage + 'static>(
+        &mut self,
+        plan: ShardPlan,
+        make_stage: impl Fn(&ShardPlan) -> S + Send + 'static,
+    ) -> std::io::Result<()> {
+        let worker = Worker {
+            connector: Arc::clone(&self.connector),
+            clock: self.clock.clone(),
+            metrics: Arc::clone(&self.metrics),
+            faults: Arc::clone(&self.faults),
+            stop: self.stop.clone(),
+            plan,
+        };
+        let ended = self.ended.0.clone();
+        thread::Builder::new().name(worker.plan.config.shard.clone()).spawn(move || {
+            let end = worker.run(make_stage);
+            drop(ended.send(end));
+        })?;
+        self.running += 1;
+        Ok(())
+    }
+
+    /// Waits until every shard has ended. Once a stop is asked for they have `grace`; then they are
+    /// told to end at once, and a second `grace` later they are left behind.
+    #[must_use]
+    pub fn wait(mut self, grace: Duration) -> End {
+        let mut end = End::Stopped;
+        let mut asked_at = None;
+        while self.running > 0 {
+            match self.ended.1.recv_timeout(LOOK_EVERY) {
+                Ok(fenced) => {
+                    self.running -= 1;
+                    if let Some(fenced) = fenced {
+                        end = fenced;
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            if self.stop.level() == StopLevel::Run {
+                continue;
+            }
+            let waited = self
+                .clock
+                .monotonic()
+                .saturating_sub(*asked_at.get_or_insert_with(|| self.clock.monotonic()));
+            if waited > grace {
+                self.stop.request(StopLevel::Now);
+            }
+            if waited > grace * 2 {
+                return if end == End::Stopped { End::Stuck } else { end };
+            }
+        }
+        end
+    }
+}
+
+struct Worker<K, C> {
+    connector: Arc<K>,
+    clock: C,
+    metrics: Arc<dyn MetricSink>,
+    faults: Arc<dyn FaultHook>,
+    stop: Stop,
+    plan: ShardPlan,
+}
+
+impl<K: Connector, C: Clock + Clone> Worker<K, C> {
+    /// Runs the shard, however often it must be built, until told to stop.
+    fn run<S: Stage>(self, make_stage: impl Fn(&ShardPlan) -> S) -> Option<End> {
+        let mut back_off = BACK_OFF_MIN;
+        while self.stop.level() == StopLevel::Run {
+            let began = self.clock.monotonic();
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                let broker = self.connector.connect(&self.plan.slot)?;
+                let parts = ShardParts {
+                    broker,
+                    stage: make_stage(&self.plan),
+                    clock: self.clock.clone(),
+                    config: self.plan.config.clone(),
+                    metrics: Arc::clone(&self.metrics),
+                    health: self.plan.health.clone(),
+                    faults: Arc::clone(&self.faults),
+                };
+                Shard::new(parts).run(&self.stop)
+            }));
+            let (cause, detail) = match result {
+                Ok(Ok(())) => return None,
+                Ok(Err(error)) if error.kind == BrokerErrorKind::InstanceFenced => {
+                    return Some(self.fenced(&error.to_string()));
+                }
+                Ok(Err(error)) => (error.kind.name(), error.to_string()),
+                Err(_) => ("panic", "the shard panicked".to_owned()),
+            };
+            if self.clock.monotonic().saturating_sub(began) > WELL_AFTER {
+                back_off = BACK_OFF_MIN;
+            }
+            self.failed(cause, &detail, back_off);
+            if self.stop.wait(back_off) != StopLevel::Run {
+                return None;
+            }
+            back_off = back_off.saturating_mul(2).min(BACK_OFF_MAX);
+        }
+        None
+    }
+
+    fn failed(&self, cause: &'static str, detail: &str, back_off: Duration) {
+        let config = &self.plan.config;
+        tracing::error!(shard = config.shard, cause, detail, ?back_off, "shard is built anew");
+        self.metrics.publish(vec![Metric::ShardRebuilds.update(&[config.stage, cause], 1.0)]);
+        self.plan.health.update(|health| {
+            health.joined = false;
+            health.assigned = 0;
+            health.restoring = 0;
+            health.stopped.clear();
+            health.transaction_age = None;
+            health.failures = health.failures.saturating_add(1);
+            health.last_failure = Some(detail.to_owned());
+        });
+    }
+
+    fn fenced(&self, detail: &str) -> End {
+        let instance_id = self.plan.slot.instance_id.clone().unwrap_or_default();
+        tracing::error!(
+            instance_id,
+            detail,
+            "a newer process holds this instance id; this one ends"
+        );
+        self.stop.request(StopLevel::Drain);
+        End::InstanceFenced { instance_id }
+    }
+}
+
+/// Has panics logged by their place alone: a panic's message may hold record content.
+pub fn log_panics_without_content() {
+    panic::set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "panic");
+    }));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+    use std::sync::Mutex;
+
+    use super::super::broker::embedded::EmbeddedBroker;
+    use super::super::broker::{BrokerError, Subscription};
+    use super::super::clock::SystemClock;
+    use super::super::shard::NoFaults;
+    use super::*;
+    use crate::pipeline::metric::MetricUpdate;
+    use crate::pipeline::record::{RecordBatch, Timestamp, TopicPartition};
+    use crate::pipeline::step::{
+        Delivery, LookupAnswer, OffsetCommit, Outputs, PauseRequest, RecordFailure, RestoreStep,
+    };
+
+    /// Fails with each of its errors in turn, then says that it was asked once too often.
+    struct Failing(Mutex<VecDeque<BrokerErrorKind>>);
+
+    impl Connector for Failing {
+        type Broker = EmbeddedBroker;
+
+        fn connect(&self, _slot: &SlotConfig) -> Result<EmbeddedBroker, BrokerError> {
+            let kind = self.0.lock().unwrap().pop_front().expect("asked once too often");
+            Err(BrokerError::new(kind, "connect", "scripted"))
+        }
+    }
+
+    struct Nowhere;
+
+    impl MetricSink for Nowhere {
+        fn publish(&self, _updates: Vec<MetricUpdate>) {}
+    }
+
+    struct Idle;
+
+    impl Stage for Idle {
+        fn assign(&mut self, _: &TopicPartition, _: Timestamp) -> RestoreStep {
+            RestoreStep::Ready { position: 0 }
+        }
+        fn restore(&mut self, _: &TopicPartition, _: LookupAnswer, _: Timestamp) -> RestoreStep {
+            RestoreStep::Ready { position: 0 }
+        }
+        fn revoke(&mut self, _: &TopicPartition) {}
+        fn output_partitions(&self, _: &TopicPartition) -> Vec<TopicPartition> {
+            Vec::new()
+        }
+        fn process(
+            &mut self,
+            _: &RecordBatch,
+            _: std::ops::Range<usize>,
+            _: Timestamp,
+            _: &mut Outputs,
+        ) -> Result<(), RecordFailure> {
+            Ok(())
+        }
+        fn reject(
+            &mut self,
+            _: &RecordBatch,
+            _: usize,
+            _: &'static str,
+            _: Timestamp,
+            _: &mut Outputs,
+        ) {
+        }
+        fn caught_up(&mut self, _: &TopicPartition, _: Timestamp) {}
+        fn due(&self, _: Timestamp) -> Option<Timestamp> {
+            None
+        }
+        fn is_dirty(&self) -> bool {
+            false
+        }
+        fn close(&mut self, _: Timestamp, _: &mut Outputs) {}
+        fn offsets(&mut self, _: &[Delivery]) -> Vec<OffsetCommit> {
+            Vec::new()
+        }
+        fn committed(&mut self) -> Vec<MetricUpdate> {
+            Vec::new()
+        }
+        fn discard(&mut self) -> Vec<TopicPartition> {
+            Vec::new()
+        }
+        fn suspend(&mut self) -> Vec<TopicPartition> {
+            Vec::new()
+        }
+        fn pauses(&mut self) -> Vec<(TopicPartition, PauseRequest)> {
+            Vec::new()
+        }
+    }
+
+    fn plan() -> ShardPlan {
+        ShardPlan {
+            slot: SlotConfig {
+                group: "g".to_owned(),
+                instance_id: Some("slot-3".to_owned()),
+                transactional_id: "t".to_owned(),
+                subscription: Subscription {
+                    topics: Vec::new(),
+                    patterns: Vec::new(),
+                    excluded: Vec::new(),
+                },
+                poll_records_max: 1,
+                poll_bytes_max: 1,
+                transaction_timeout: Duration::from_secs(10),
+                session_timeout: Duration::from_secs(15),
+                operation_timeout: Duration::from_secs(1),
+                lookup_timeout: Duration::from_secs(1),
+                lookup_bytes_max: 1,
+            },
+            config: ShardConfig::new("scrub", "scrub-0".to_owned(), "t".to_owned()),
+            health: HealthCell::default(),
+        }
+    }
+
+    fn supervise(errors: &[BrokerErrorKind]) -> (Supervisor<Failing, SystemClock>, Stop) {
+        let stop = Stop::default();
+        let connector = Arc::new(Failing(Mutex::new(errors.iter().copied().collect())));
+        let supervisor = Supervisor::new(
+            connector,
+            SystemClock::new(),
+            Arc::new(Nowhere),
+            Arc::new(NoFaults),
+            stop.clone(),
+        );
+        (supervisor, stop)
+    }
+
+    #[test]
+    fn a_shard_is_built_anew_until_a_newer_process_holds_its_id() {
+        let (mut supervisor, stop) =
+            supervise(&[BrokerErrorKind::Fatal, BrokerErrorKind::InstanceFenced]);
+        let plan = plan();
+        let health = plan.health.clone();
+        supervisor.spawn(plan, |_| Idle).unwrap();
+        let end = supervisor.wait(Duration::from_secs(5));
+        assert_eq!(end, End::InstanceFenced { instance_id: "slot-3".to_owned() });
+        assert_eq!(health.read().failures, 1);
+        assert_eq!(stop.level(), StopLevel::Drain, "the other shards drain");
+    }
+
+    #[test]
+    fn a_stop_ends_the_wait_for_the_next_build() {
+        let (mut supervisor, stop) = supervise(&[BrokerErrorKind::NotAuthorized; 8]);
+        supervisor.spawn(plan(), |_| Idle).unwrap();
+        stop.request(StopLevel::Drain);
+        assert_eq!(supervisor.wait(Duration::from_secs(5)), End::Stopped);
+    }
+}
