@@ -223,6 +223,17 @@ pub const ALERT_FORGOTTEN_AFTER_MS: i64 = 24 * 3_600_000;
 /// The daemon's alerts about a single event fire for this long.
 pub const SYSTEM_ALERT_HOLD_MS: i64 = 15 * 60_000;
 
+/// The owner of a measures partition appends a tick after this much silence ...
+pub const TICK_AFTER_SILENCE_MS: i64 = 250;
+
+/// ... and at least this often: append times more than [`APPEND_TIME_SKEW_MS_MAX`] past the latest
+/// tick are not believed.
+pub const TICK_INTERVAL_MS: i64 = 1_000;
+
+/// Ratio gauges are published at most this often.
+pub const GAUGES_PUBLISHED_EVERY_MS: i64 = 1_000;
+
+const _: () = assert!(TICK_INTERVAL_MS * 3 <= APPEND_TIME_SKEW_MS_MAX);
 const _: () = assert!(LEASE_MS - LEASE_REFRESH_MS >= 120_000);
 const _: () = assert!(RESOLVED_REPEATED_FOR_MS < ALERT_FORGOTTEN_AFTER_MS);
 
