@@ -143,6 +143,8 @@ impl Scene {
             None => Vec::new(),
         };
         self.stop_all()?;
+        // Time for the coordinator to abort what a stopped process has left open.
+        self.world.sleep(DRIVER, 70_000);
         self.judge(&held)
     }
 
@@ -153,7 +155,7 @@ impl Scene {
             self.tend()?;
             let (pause, action) = self.world.random(|rng| (rng.between(10, 800), rng.below(16)));
             match action {
-                0..=9 => self.produce(),
+                0..=9 => self.produce(&[]),
                 10 => self.fence_one(),
                 11 => {
                     self.world.note(format_args!("rebalance"));
@@ -174,7 +176,7 @@ impl Scene {
 
     /// Everything is well again: whatever is not held must be read to its end.
     fn calm(&mut self, held: &[i32]) -> Result<(), Broken> {
-        self.produce();
+        self.produce(held);
         let until = self.world.cluster.now().plus_millis(CALM_MS_MAX);
         while !self.all_read(held) {
             if self.world.cluster.now() >= until {
@@ -234,16 +236,18 @@ impl Scene {
     }
 
     fn aftermath(&mut self, held: &[i32]) -> Result<(), Broken> {
-        let before: Vec<usize> = self.inputs.iter().map(Vec::len).collect();
-        self.calm(held)?;
         // Time for a held partition to be tried again.
-        self.world.sleep(DRIVER, 70_000);
+        let until = self.world.cluster.now().plus_millis(100_000);
+        while self.world.cluster.now() < until {
+            self.tend()?;
+            self.world.sleep(DRIVER, 500);
+            self.check_over()?;
+        }
+        self.calm(held)?;
         for partition in held {
             if !self.sink.stopped().iter().any(|(stopped, _)| stopped == partition) {
                 return Err(format!("{} was not stopped", self.source(*partition)));
             }
-            let index = usize::try_from(*partition).expect("from 0");
-            self.inputs[index].truncate(before[index]);
         }
         let others = self.sink.stopped();
         match others.iter().find(|(partition, _)| !held.contains(partition)) {
@@ -284,8 +288,8 @@ impl Scene {
         Ok(())
     }
 
-    fn produce(&mut self) {
-        for partition in 0..self.partitions {
+    fn produce(&mut self, held: &[i32]) {
+        for partition in (0..self.partitions).filter(|partition| !held.contains(partition)) {
             let burst = self.world.random(|rng| if rng.one_in(2) { rng.below(12) } else { 0 });
             for _ in 0..burst {
                 self.produce_one(partition);
@@ -425,6 +429,7 @@ impl Scene {
             write!(text, " {partition}: {committed:?} of {end};").expect("strings take all");
         }
         write!(text, " stopped: {:?}", self.sink.stopped()).expect("strings take all");
+        self.world.note(format_args!("{}", self.world.cluster.describe_groups()));
         text
     }
 
