@@ -1,1 +1,3 @@
-//! placeholder
+//! Tests in seconds, without a broker.
+
+mod chain_tamper;

@@ -18,6 +18,8 @@
 
 pub mod embedded;
 
+pub mod kafka;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,8 +77,9 @@ pub struct Subscription {
     pub topics: Vec<Arc<str>>,
     /// Regular expressions (anchored over the whole name) for further topics.
     pub patterns: Vec<String>,
-    /// Topics never read though a pattern matches them: our own outputs.
-    pub excluded: Vec<Arc<str>>,
+    /// Regular expressions (over the whole name) of topics never read though a pattern matches
+    /// them: our own outputs.
+    pub excluded: Vec<String>,
 }
 
 /// Ties an answer to its question. The shard never uses one twice in the life of a broker.

@@ -299,7 +299,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
                             }
                         }
                         Phase::Held(hold) => at_latest(hold.retry_at),
-                        Phase::Running | Phase::Checking(_) => {}
+                        Phase::Running | Phase::Restored { .. } | Phase::Checking(_) => {}
                     }
                 }
                 if let Some(at) = self.timer() {
@@ -413,10 +413,12 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             Progress::Waiting => Ok(()),
             Progress::Ready { position } => {
                 tracing::info!(partition = %topic_partition, position, "restored");
+                let running = matches!(self.mode, Mode::Running);
                 if let Some(partition) = self.partitions.get_mut(topic_partition) {
                     partition.fresh = true;
+                    partition.phase = Phase::Restored { position };
                 }
-                self.start(topic_partition, position)
+                if running { self.start(topic_partition, position) } else { Ok(()) }
             }
             Progress::Stop(stop) => {
                 self.stage.revoke(topic_partition);

@@ -29,6 +29,8 @@ pub(super) struct Partition {
 pub(super) enum Phase {
     /// Being restored; the stage may write nothing for it.
     Restoring(Box<Restore>),
+    /// Restored while the shard is on its way back: read from here once it is there.
+    Restored { position: i64 },
     /// After a failure: does the committed offset equal the memory?
     Checking(Check),
     /// Read.
@@ -94,7 +96,7 @@ impl Partition {
         match &self.phase {
             Phase::Running => true,
             Phase::Held(hold) => hold.state_kept,
-            Phase::Restoring(_) | Phase::Checking(_) => false,
+            Phase::Restoring(_) | Phase::Restored { .. } | Phase::Checking(_) => false,
         }
     }
 }

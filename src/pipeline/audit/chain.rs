@@ -194,10 +194,9 @@ impl ChainFields {
     pub fn read(entry: &[u8]) -> Result<Self, ChainFieldsError> {
         use ChainFieldsError::{Malformed, UnknownKind, UnknownVersion};
         let rest = entry.strip_prefix(b"{\"v\":").ok_or(Malformed)?;
-        let rest = rest.strip_prefix(b"1,\"k\":\"").ok_or(match rest.first() {
-            Some(b'0'..=b'9') => UnknownVersion,
-            _ => Malformed,
-        })?;
+        let is_number = rest.first().is_some_and(u8::is_ascii_digit);
+        let other = if is_number { UnknownVersion } else { Malformed };
+        let rest = rest.strip_prefix(b"1,\"k\":\"").ok_or(other)?;
         let (code, rest) = rest.split_at_checked(3).ok_or(Malformed)?;
         let rest = rest.strip_prefix(b"\",\"seq\":\"").ok_or(Malformed)?;
         let (seq, rest) = rest.split_at_checked(20).ok_or(Malformed)?;

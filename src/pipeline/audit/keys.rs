@@ -93,16 +93,17 @@ impl fmt::Debug for KeyringId {
     }
 }
 
-/// An Ed25519 public key, known to be a valid point that is not of small order.
+/// An Ed25519 public key, known to be a valid point that is not of small order. Kept as its bytes:
+/// it is carried about more often than used.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct PublicKey(VerifyingKey);
+pub struct PublicKey([u8; 32]);
 
 impl PublicKey {
     /// From its 32 bytes (RFC 8032); `None` when they are no valid key or a weak one.
     #[must_use]
     pub fn from_bytes(bytes: &[u8; 32]) -> Option<Self> {
         let key = VerifyingKey::from_bytes(bytes).ok()?;
-        (!key.is_weak()).then_some(Self(key))
+        (!key.is_weak()).then_some(Self(*bytes))
     }
 
     /// From 43 characters of base64url.
@@ -113,8 +114,8 @@ impl PublicKey {
 
     /// Its 32 bytes.
     #[must_use]
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        self.0.as_bytes()
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     /// Its id.
@@ -124,7 +125,8 @@ impl PublicKey {
     }
 
     fn verifies(&self, message: &[u8], signature: &Signature) -> bool {
-        self.0.verify_strict(message, &DalekSignature::from_bytes(signature)).is_ok()
+        let key = VerifyingKey::from_bytes(&self.0).expect("only valid keys are held");
+        key.verify_strict(message, &DalekSignature::from_bytes(signature)).is_ok()
     }
 }
 
@@ -177,7 +179,7 @@ impl DeploymentKey {
     /// The public half.
     #[must_use]
     pub fn public(&self) -> PublicKey {
-        PublicKey(self.0.verifying_key())
+        PublicKey(self.0.verifying_key().to_bytes())
     }
 
     /// Certifies `key` for the deployment named `deployment`.
@@ -207,13 +209,17 @@ impl InstanceKey {
     pub fn from_seed(seed: &[u8; 32], certificate: Certificate) -> Option<Self> {
         let key = SigningKey::from_bytes(seed);
         let id = certificate.key.id();
-        (key.verifying_key() == certificate.key.0).then_some(Self { key, certificate, id })
+        (key.verifying_key().as_bytes() == &certificate.key.0).then_some(Self {
+            key,
+            certificate,
+            id,
+        })
     }
 
     /// The public key of `seed`, to have it certified.
     #[must_use]
     pub fn public_of_seed(seed: &[u8; 32]) -> PublicKey {
-        PublicKey(SigningKey::from_bytes(seed).verifying_key())
+        PublicKey(SigningKey::from_bytes(seed).verifying_key().to_bytes())
     }
 
     /// The certificate.

@@ -23,18 +23,23 @@ pub(super) enum Rebalance {
 pub(super) struct TopicFilter {
     subscription: Subscription,
     patterns: Vec<regex::Regex>,
+    excluded: Vec<regex::Regex>,
 }
 
 impl TopicFilter {
     pub(super) fn new(subscription: &Subscription) -> Result<Self, regex::Error> {
-        let anchored = subscription.patterns.iter().map(|pattern| format!("^(?:{pattern})$"));
-        let patterns = anchored.map(|text| regex::Regex::new(&text)).collect::<Result<_, _>>()?;
-        Ok(Self { subscription: subscription.clone(), patterns })
+        let anchored = |patterns: &[String]| {
+            let whole = patterns.iter().map(|pattern| format!("^(?:{pattern})$"));
+            whole.map(|text| regex::Regex::new(&text)).collect::<Result<Vec<_>, _>>()
+        };
+        let patterns = anchored(&subscription.patterns)?;
+        let excluded = anchored(&subscription.excluded)?;
+        Ok(Self { subscription: subscription.clone(), patterns, excluded })
     }
 
     fn matches(&self, topic: &str) -> bool {
         let named = self.subscription.topics.iter().any(|own| &**own == topic);
-        let excluded = self.subscription.excluded.iter().any(|own| &**own == topic);
+        let excluded = self.excluded.iter().any(|own| own.is_match(topic));
         named || (!excluded && self.patterns.iter().any(|pattern| pattern.is_match(topic)))
     }
 }

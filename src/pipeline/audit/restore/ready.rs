@@ -1,0 +1,172 @@
+//! From what was found to how the partition goes on.
+
+use super::super::chain::Origin;
+use super::super::entry::{Gap, GapReason, Recovery, RecoveryReason, StartKind};
+use super::super::metadata::{AuditState, HeadRef};
+use super::super::seal::SealedPosition;
+use super::super::verify::Fault;
+use super::{
+    PendingEntry, Permission, Restore, RestoreAlert, RestoreStop, Restored, RestoredAudit,
+    RestoredChain, Step, StopKind,
+};
+
+impl Restore {
+    /// The head that the metadata names, whether or not the audit was on.
+    pub(super) fn named_head(&self) -> Option<HeadRef> {
+        match self.metadata?.audit {
+            AuditState::On(head) => Some(head),
+            AuditState::Off(head) => head,
+        }
+    }
+
+    /// The partition was never read.
+    pub(super) fn begin_chain(&self, start: StartKind, offset: i64) -> Step {
+        let pending = vec![PendingEntry::Genesis { start, offset }];
+        self.restored(offset, self.new_chain(offset, pending), Vec::new())
+    }
+
+    /// All up to `to` is written; the source begins at `low`.
+    pub(super) fn ready(&self, to: i64, low: i64) -> Step {
+        let position = to.max(low);
+        let mut alerts = Vec::new();
+        if low > to {
+            let detail =
+                format!("retention deleted source offsets {to}..{low} before they were read");
+            alerts.push(RestoreAlert { severity: 1, name: "source_gap", detail });
+        }
+        if self.metadata.is_none() {
+            let detail = format!("no usable committed offset: going on at {position}");
+            alerts.push(RestoreAlert { severity: 2, name: "offset_recovered", detail });
+            if self.context.audit && self.chain.is_none() && self.redacted_to.is_some() {
+                let detail = "redacted records exist, but the audit partition is empty".to_owned();
+                alerts.push(RestoreAlert { severity: 1, name: "audit_empty", detail });
+            }
+        }
+        let mut chain = match self.chain {
+            None => self.new_chain(to, self.late_genesis(to)),
+            Some(seal) => {
+                let gaps = self.gaps(seal.sealed.to, to).map(PendingEntry::Gap);
+                RestoredChain {
+                    origin: self.origin(seal.head.incarnation),
+                    head: Some(seal.head.head),
+                    sealed: seal.sealed,
+                    policy: Some(seal.policy),
+                    pending: gaps.collect(),
+                }
+            }
+        };
+        if low > to {
+            let gap = Gap { from: to, to: low, reason: GapReason::Retention };
+            chain.pending.push(PendingEntry::Gap(gap));
+        }
+        if self.metadata.is_none() {
+            let reason = match self.committed {
+                Some(_) => RecoveryReason::OffsetAdopted,
+                None => RecoveryReason::OffsetLost,
+            };
+            chain.pending.push(PendingEntry::Recovery(Recovery { reason, position }));
+        }
+        let signer = self.chain.map(|seal| seal.head.signer.key.id());
+        if signer.is_some_and(|id| id != self.context.instance_key) {
+            chain.pending.push(PendingEntry::Rotate);
+        }
+        self.restored(position, chain, alerts)
+    }
+
+    /// A stop, unless an operator allowed a new incarnation.
+    pub(super) fn stop(&self, kind: StopKind, detail: String, fault: Option<Fault>) -> Step {
+        if let Permission::Restart { position, reason } = &self.context.permission
+            && kind != StopKind::OtherKeyring
+        {
+            return self.restart(kind, *position, reason, detail);
+        }
+        let command = kind.command(&self.context.trust.source);
+        Step::Stop(Box::new(RestoreStop { kind, detail, command, fault: fault.map(Box::new) }))
+    }
+
+    fn restart(&self, kind: StopKind, position: i64, reason: &str, detail: String) -> Step {
+        let start = StartKind::Repaired;
+        let genesis = PendingEntry::Genesis { start, offset: position };
+        let found_whole = matches!(
+            kind,
+            StopKind::OffsetDiffers | StopKind::SourceShorter | StopKind::SourceReplaced
+        );
+        let mut chain = match self.chain.filter(|_| found_whole) {
+            // The old chain is whole: it gets its end.
+            Some(seal) => RestoredChain {
+                origin: self.origin(seal.head.incarnation),
+                head: Some(seal.head.head),
+                sealed: seal.sealed,
+                policy: None,
+                pending: vec![PendingEntry::End { reason: reason.to_owned() }],
+            },
+            None => {
+                let found = self.named_head().map(|head| head.incarnation);
+                let found = found.or_else(|| self.chain.map(|seal| seal.head.incarnation));
+                let next = found.map_or(0, |incarnation| incarnation.saturating_add(1));
+                RestoredChain { origin: self.origin(next), ..self.new_chain(position, Vec::new()) }
+            }
+        };
+        chain.pending.push(genesis);
+        let detail = format!("restarted at {position}: {detail}");
+        let alert = RestoreAlert { severity: 1, name: "chain_restarted", detail };
+        self.restored(position, chain, vec![alert])
+    }
+
+    /// The audit begins at `to` although the partition was read before.
+    fn late_genesis(&self, to: i64) -> Vec<PendingEntry> {
+        match (self.metadata, self.redacted_to) {
+            (None, Some(found)) => {
+                let start = StartKind::Recovered;
+                let genesis = PendingEntry::Genesis { start, offset: found };
+                let gaps = self.gaps(found, to).map(PendingEntry::Gap);
+                std::iter::once(genesis).chain(gaps).collect()
+            }
+            _ => vec![PendingEntry::Genesis { start: StartKind::Committed, offset: to }],
+        }
+    }
+
+    /// The gaps between where the chain ends and where reading goes on, with their reasons.
+    fn gaps(&self, from: i64, to: i64) -> impl Iterator<Item = Gap> + use<> {
+        let (first, written) = match self.metadata {
+            Some(_) => (GapReason::AuditOff, to),
+            None => (GapReason::Unaudited, self.redacted_to.map_or(from, |end| end.max(from))),
+        };
+        [
+            Gap { from, to: written, reason: first },
+            Gap { from: written, to, reason: GapReason::Adopted },
+        ]
+        .into_iter()
+        .filter(|gap| gap.from < gap.to)
+    }
+
+    fn new_chain(&self, position: i64, pending: Vec<PendingEntry>) -> RestoredChain {
+        RestoredChain {
+            origin: self.origin(0),
+            head: None,
+            sealed: SealedPosition { to: position, last: None },
+            policy: None,
+            pending,
+        }
+    }
+
+    fn origin(&self, incarnation: u32) -> Origin {
+        let trust = &self.context.trust;
+        Origin::new(&trust.deployment, &trust.source, incarnation)
+    }
+
+    fn restored(&self, position: i64, chain: RestoredChain, alerts: Vec<RestoreAlert>) -> Step {
+        let audit = if self.context.audit {
+            RestoredAudit::On(Box::new(chain))
+        } else {
+            RestoredAudit::Off(self.named_head())
+        };
+        Step::Ready(Box::new(Restored {
+            position,
+            transactions: self.metadata.map_or(0, |metadata| metadata.transactions),
+            partitions: self.metadata.map_or(self.context.partitions, |found| found.partitions),
+            audit,
+            alerts,
+        }))
+    }
+}

@@ -1,0 +1,681 @@
+use std::cell::Cell;
+
+use super::super::super::limits::AUDIT_RESTORE_READ_RECORDS_MAX;
+use super::super::super::record::{Header, SourceRecord, Timestamp};
+use super::super::keys::{InstanceKey, KeyId, KeyringId};
+use super::super::metadata::{HeadRef, StoredAt};
+use super::super::seal::{Fate, Ledger};
+use super::super::testing::{Scene, instance_key};
+use super::super::verify::{Trust, Verifier};
+use super::super::{CommitmentKey, Gap, GapReason, Recovery, RecoveryReason};
+use super::*;
+
+const KEYRING: KeyringId = KeyringId::from_bytes([7; 8]);
+const SOURCE_START: i64 = 100;
+
+/// One partition as the brokers hold it, and a daemon that writes to it.
+struct World {
+    scene: Scene,
+    commitment_key: CommitmentKey,
+    /// Source offset and value.
+    source: Vec<(i64, String)>,
+    source_low: i64,
+    source_high: i64,
+    /// Audit offset and entry.
+    audit: Vec<(i64, Vec<u8>)>,
+    audit_low: i64,
+    audit_high: i64,
+    /// Redacted offset and the source offset it names.
+    redacted: Vec<(i64, Option<i64>)>,
+    committed: Option<i64>,
+    metadata: String,
+    context: RestoreContext,
+    open_transaction: Cell<bool>,
+}
+
+impl World {
+    fn new() -> Self {
+        let scene = Scene::new();
+        let commitment_key = CommitmentKey::from_bytes(&[5; 32]);
+        let context = RestoreContext {
+            trust: Trust {
+                deployment: scene.deployment.clone(),
+                source: scene.source.clone(),
+                deployment_key: scene.deployment_key.public(),
+            },
+            audit: true,
+            keyring: KEYRING,
+            instance_key: scene.instance_key.id(),
+            signers: vec![*scene.instance_key.certificate()],
+            commitment_keys: vec![commitment_key.clone()],
+            start: StartPosition::Earliest,
+            partitions: 6,
+            permission: Permission::None,
+            redacted_offset: |record| {
+                let header = record.headers.iter().find(|header| header.name == "src")?;
+                std::str::from_utf8(header.value?).ok()?.parse().ok()
+            },
+        };
+        Self {
+            scene,
+            commitment_key,
+            source: (SOURCE_START..SOURCE_START + 20).map(|o| (o, format!("v{o}"))).collect(),
+            source_low: SOURCE_START,
+            source_high: SOURCE_START + 20,
+            audit: Vec::new(),
+            audit_low: 0,
+            audit_high: 0,
+            redacted: Vec::new(),
+            committed: None,
+            metadata: String::new(),
+            context,
+            open_transaction: Cell::new(false),
+        }
+    }
+
+    /// A world in which ten records were read in two transactions.
+    fn after_two_transactions() -> Self {
+        let mut world = Self::new();
+        world.transaction(105);
+        world.transaction(110);
+        world
+    }
+
+    /// Restores and commits one transaction up to the source offset `to`.
+    fn transaction(&mut self, to: i64) {
+        let restored = self.ready();
+        let mut entries = Vec::new();
+        let audit = match &restored.audit {
+            RestoredAudit::Off(last) => AuditState::Off(*last),
+            RestoredAudit::On(chain) => {
+                let sealer = self.scene.sealer();
+                let partitions = restored.partitions;
+                let mut ledger =
+                    chain.open(&sealer, KEYRING, partitions, |entry| entries.push(entry.to_vec()));
+                self.seal(&mut ledger, restored.position, to, &mut entries);
+                AuditState::On(HeadRef {
+                    incarnation: ledger.origin().incarnation(),
+                    head: ledger.head().unwrap(),
+                    stored: StoredAt::AtLeast(self.audit_high),
+                    signer: *self.scene.instance_key.certificate(),
+                })
+            }
+        };
+        for entry in entries {
+            self.audit.push((self.audit_high, entry));
+            self.audit_high += 1;
+        }
+        // A transaction's marker takes an offset.
+        self.audit_high += 1;
+        for offset in restored.position..to {
+            let at = self.redacted.last().map_or(0, |(at, _)| at + 2);
+            self.redacted.push((at, Some(offset)));
+        }
+        self.committed = Some(to);
+        let metadata = OffsetMetadata {
+            transactions: restored.transactions + 1,
+            partitions: restored.partitions,
+            keyring: KEYRING,
+            commitment_key: self.commitment_key.id(),
+            audit,
+        };
+        self.metadata = metadata.encode();
+    }
+
+    fn seal(&self, ledger: &mut Ledger, from: i64, to: i64, entries: &mut Vec<Vec<u8>>) {
+        for (offset, value) in &self.source {
+            if (from..to).contains(offset) {
+                let record = source_record(&self.scene, *offset, value);
+                let raw = self.commitment_key.commit_raw(&record);
+                ledger.record(*offset, Fate::Forwarded, &raw);
+            }
+        }
+        let mut out = Vec::new();
+        ledger.seal(to, Timestamp::EPOCH, &self.scene.sealer(), &mut out);
+        entries.push(out);
+    }
+
+    fn restore(&self) -> Step {
+        let (mut restore, mut step) = Restore::begin(self.context.clone());
+        for _ in 0..100 {
+            let Step::Ask(ask) = step else { return step };
+            step = restore.next(self.answer(ask));
+        }
+        panic!("the restore does not end");
+    }
+
+    fn ready(&self) -> Restored {
+        match self.restore() {
+            Step::Ready(restored) => *restored,
+            other => panic!("expected to be ready, got {other:?}"),
+        }
+    }
+
+    fn stopped(&self) -> StopKind {
+        match self.restore() {
+            Step::Stop(stop) => {
+                assert!(!stop.detail.is_empty() && !stop.command.is_empty());
+                stop.kind
+            }
+            other => panic!("expected a stop, got {other:?}"),
+        }
+    }
+
+    fn answer(&self, ask: Ask) -> Answer {
+        match ask {
+            Ask::Committed => {
+                Answer::Committed { offset: self.committed, metadata: self.metadata.clone() }
+            }
+            Ask::OffsetAt(time) => Answer::OffsetAt(time.millis()),
+            Ask::Range(role) => {
+                let (low, high) = match role {
+                    Role::Source => (self.source_low, self.source_high),
+                    Role::Audit => (self.audit_low, self.audit_high),
+                    Role::Redacted => (0, self.redacted.last().map_or(0, |(at, _)| at + 2)),
+                };
+                // An open transaction hides the end once, then it is decided.
+                let lso = if self.open_transaction.replace(false) { low } else { high };
+                Answer::Range { low, high, lso }
+            }
+            Ask::Read { role, from, to } => {
+                assert!(to - from <= AUDIT_RESTORE_READ_RECORDS_MAX && from < to);
+                // At most three offsets at a time.
+                let next = to.min(from + 3);
+                Answer::Records { batch: self.read(role, from, next), next }
+            }
+        }
+    }
+
+    fn read(&self, role: Role, from: i64, to: i64) -> RecordBatch {
+        let mut batch = RecordBatch::new(self.scene.source.clone());
+        let range = from..to;
+        match role {
+            Role::Source => {
+                for (offset, value) in &self.source {
+                    if range.contains(offset) && *offset >= self.source_low {
+                        let time = Timestamp::from_millis(*offset);
+                        batch.push(*offset, time, None, Some(value.as_bytes()), []);
+                    }
+                }
+            }
+            Role::Audit => {
+                for (offset, entry) in &self.audit {
+                    if range.contains(offset) && *offset >= self.audit_low {
+                        batch.push(*offset, Timestamp::EPOCH, None, Some(entry), []);
+                    }
+                }
+            }
+            Role::Redacted => {
+                for (at, source) in &self.redacted {
+                    if range.contains(at) {
+                        let text = source.map(|source| source.to_string()).unwrap_or_default();
+                        let header = Header { name: "src", value: Some(text.as_bytes()) };
+                        batch.push(*at, Timestamp::EPOCH, None, None, [header]);
+                    }
+                }
+            }
+        }
+        batch
+    }
+
+    /// Verifies everything in the audit partition from its first genesis on.
+    fn assert_chain_verifies(&self) {
+        let mut verifier = Verifier::new(self.context.trust.clone(), Start::Genesis);
+        for (offset, entry) in &self.audit {
+            verifier.push(*offset, entry).unwrap();
+        }
+        verifier.finish().unwrap();
+    }
+}
+
+fn source_record<'a>(scene: &'a Scene, offset: i64, value: &'a str) -> SourceRecord<'a> {
+    SourceRecord {
+        topic_partition: &scene.source,
+        offset,
+        timestamp: Timestamp::from_millis(offset),
+        key: None,
+        value: Some(value.as_bytes()),
+        headers: &[],
+    }
+}
+
+fn pending(restored: &Restored) -> &[PendingEntry] {
+    match &restored.audit {
+        RestoredAudit::On(chain) => &chain.pending,
+        RestoredAudit::Off(_) => panic!("the audit is on"),
+    }
+}
+
+fn alerts(restored: &Restored) -> Vec<&'static str> {
+    restored.alerts.iter().map(|alert| alert.name).collect()
+}
+
+fn genesis(start: StartKind, offset: i64) -> PendingEntry {
+    PendingEntry::Genesis { start, offset }
+}
+
+fn gap(from: i64, to: i64, reason: GapReason) -> PendingEntry {
+    PendingEntry::Gap(Gap { from, to, reason })
+}
+
+fn lost(position: i64) -> PendingEntry {
+    PendingEntry::Recovery(Recovery { reason: RecoveryReason::OffsetLost, position })
+}
+
+// Row: otherwise, go on.
+
+#[test]
+fn an_ordinary_restart_goes_on() {
+    let world = World::after_two_transactions();
+    let restored = world.ready();
+    assert_eq!((restored.position, restored.transactions), (110, 2));
+    assert_eq!(pending(&restored), []);
+    assert_eq!(alerts(&restored), Vec::<&str>::new());
+    world.assert_chain_verifies();
+}
+
+#[test]
+fn an_idle_heartbeat_is_a_head_too() {
+    let mut world = World::after_two_transactions();
+    world.transaction(110);
+    assert_eq!(world.ready().position, 110);
+    world.transaction(115);
+    world.assert_chain_verifies();
+}
+
+#[test]
+fn an_exact_head_offset_goes_on_too() {
+    let mut world = World::after_two_transactions();
+    let mut metadata = OffsetMetadata::parse(&world.metadata).unwrap();
+    let AuditState::On(head) = &mut metadata.audit else { panic!("on") };
+    head.stored = StoredAt::Exact(world.audit.last().unwrap().0);
+    world.metadata = metadata.encode();
+    assert_eq!(world.ready().position, 110);
+}
+
+#[test]
+fn an_open_transaction_is_waited_for() {
+    let world = World::after_two_transactions();
+    world.open_transaction.set(true);
+    let (mut restore, _) = Restore::begin(world.context.clone());
+    let step = restore.next(world.answer(Ask::Committed));
+    assert_eq!(step, Step::Ask(Ask::Range(Role::Audit)));
+    // Asked again, and the end is the one of the first answer: what comes later is not awaited.
+    let step = restore.next(Answer::Range { low: 0, high: world.audit_high, lso: 1 });
+    assert_eq!(step, Step::Ask(Ask::Range(Role::Audit)));
+    let step = restore.next(Answer::Range { low: 0, high: 1_000, lso: world.audit_high });
+    assert!(matches!(step, Step::Ask(Ask::Read { to, .. }) if to == world.audit_high));
+}
+
+#[test]
+fn an_answer_to_another_question_repeats_the_question() {
+    let (mut restore, step) = Restore::begin(World::new().context);
+    assert_eq!(step, Step::Ask(Ask::Committed));
+    assert_eq!(restore.next(Answer::OffsetAt(3)), Step::Ask(Ask::Committed));
+}
+
+#[test]
+fn another_instance_key_is_announced() {
+    let mut world = World::after_two_transactions();
+    world.scene.instance_key = instance_key(&world.scene.deployment_key, 33);
+    world.context.instance_key = world.scene.instance_key.id();
+    assert_eq!(pending(&world.ready()), [PendingEntry::Rotate]);
+    world.transaction(112);
+    assert_eq!(pending(&world.ready()), []);
+    world.assert_chain_verifies();
+}
+
+// Row: chain broken, head absent, or committed entries after the head.
+
+#[test]
+fn a_head_that_is_gone_stops() {
+    let mut world = World::after_two_transactions();
+    world.audit.pop();
+    assert_eq!(world.stopped(), StopKind::HeadAbsent);
+    // Truncated below the head's offset, as an unclean election does.
+    world.audit_high = 1;
+    assert_eq!(world.stopped(), StopKind::HeadAbsent);
+}
+
+#[test]
+fn a_head_that_retention_deleted_stops() {
+    let mut world = World::after_two_transactions();
+    world.audit_low = world.audit_high;
+    assert_eq!(world.stopped(), StopKind::HeadAbsent);
+}
+
+#[test]
+fn an_altered_head_stops() {
+    let mut world = World::after_two_transactions();
+    let (_, seal) = world.audit.last_mut().unwrap();
+    seal[130] ^= 1;
+    assert_eq!(world.stopped(), StopKind::HeadAbsent);
+}
+
+#[test]
+fn a_forged_head_in_the_metadata_stops() {
+    let mut world = World::after_two_transactions();
+    let mut metadata = OffsetMetadata::parse(&world.metadata).unwrap();
+    let AuditState::On(head) = &mut metadata.audit else { panic!("on") };
+    let (_, seal) = world.audit.last_mut().unwrap();
+    let forged = String::from_utf8(seal.clone()).unwrap().replace("\"at\":0", "\"at\":1");
+    *seal = forged.into_bytes();
+    head.head.leaf = leaf_hash(seal);
+    world.metadata = metadata.encode();
+    assert_eq!(world.stopped(), StopKind::ChainBroken);
+}
+
+#[test]
+fn a_rolled_back_offset_stops() {
+    let mut world = World::new();
+    world.transaction(105);
+    let (committed, metadata) = (world.committed, world.metadata.clone());
+    world.transaction(110);
+    (world.committed, world.metadata) = (committed, metadata);
+    assert_eq!(world.stopped(), StopKind::EntriesAfterHead);
+}
+
+#[test]
+fn a_stop_names_the_place_and_the_command() {
+    let mut world = World::after_two_transactions();
+    world.audit.pop();
+    let Step::Stop(stop) = world.restore() else { panic!("a stop") };
+    assert_eq!(stop.command, "blotter audit repair app.logs/3 --restart --at OFFSET");
+    assert!(stop.detail.contains("seq 2"), "{}", stop.detail);
+}
+
+// Row: offset without metadata.
+
+#[test]
+fn an_offset_set_by_a_tool_stops_until_it_is_adopted() {
+    let mut world = World::after_two_transactions();
+    (world.committed, world.metadata) = (Some(115), String::new());
+    assert_eq!(world.stopped(), StopKind::OffsetWithoutMetadata);
+    world.context.permission = Permission::Adopt;
+    let restored = world.ready();
+    assert_eq!(restored.position, 115);
+    let reason = RecoveryReason::OffsetAdopted;
+    let recovery = PendingEntry::Recovery(Recovery { reason, position: 115 });
+    assert_eq!(pending(&restored), [gap(110, 115, GapReason::Adopted), recovery]);
+    world.transaction(117);
+    world.assert_chain_verifies();
+}
+
+#[test]
+fn an_offset_set_back_is_never_adopted() {
+    let mut world = World::after_two_transactions();
+    (world.committed, world.metadata) = (Some(103), String::new());
+    world.context.permission = Permission::Adopt;
+    assert_eq!(world.stopped(), StopKind::OffsetDiffers);
+}
+
+#[test]
+fn foreign_metadata_and_another_keyring_stop() {
+    let mut world = World::after_two_transactions();
+    world.context.keyring = KeyringId::from_bytes([8; 8]);
+    assert_eq!(world.stopped(), StopKind::OtherKeyring);
+    world.metadata = "{\"v\":2}".to_owned();
+    assert_eq!(world.stopped(), StopKind::MetadataUnreadable);
+}
+
+// Row: no offset, neither audit nor redacted records.
+
+#[test]
+fn a_partition_never_read_starts_where_it_is_told() {
+    let mut world = World::new();
+    let starts = [
+        (StartPosition::Earliest, StartKind::Earliest, 100),
+        (StartPosition::Latest, StartKind::Latest, 120),
+        (
+            StartPosition::Time(Timestamp::from_millis(111)),
+            StartKind::Time(Timestamp::from_millis(111)),
+            111,
+        ),
+    ];
+    for (start, kind, offset) in starts {
+        world.context.start = start;
+        let restored = world.ready();
+        assert_eq!((restored.position, restored.partitions), (offset, 6));
+        assert_eq!(pending(&restored), [genesis(kind, offset)]);
+        assert_eq!(alerts(&restored), Vec::<&str>::new());
+    }
+    // Aborted transactions leave offsets, but no records.
+    world.audit_high = 9;
+    assert_eq!(world.ready().position, 111);
+}
+
+// Row: no offset (expired, group reset).
+
+#[test]
+fn a_lost_offset_is_found_again() {
+    let mut world = World::after_two_transactions();
+    (world.committed, world.metadata) = (None, String::new());
+    let restored = world.ready();
+    assert_eq!((restored.position, restored.transactions), (110, 0));
+    assert_eq!(pending(&restored), [lost(110)]);
+    assert_eq!(alerts(&restored), ["offset_recovered"]);
+    world.transaction(112);
+    world.assert_chain_verifies();
+}
+
+#[test]
+fn a_lost_offset_goes_behind_what_was_redacted() {
+    let mut world = World::after_two_transactions();
+    (world.committed, world.metadata) = (None, String::new());
+    world.redacted.push((500, Some(112)));
+    let restored = world.ready();
+    assert_eq!(restored.position, 113);
+    assert_eq!(pending(&restored), [gap(110, 113, GapReason::Unaudited), lost(113)]);
+    world.transaction(114);
+    world.assert_chain_verifies();
+}
+
+#[test]
+fn a_lost_offset_and_a_lost_audit_begin_a_chain_behind_what_was_redacted() {
+    let mut world = World::after_two_transactions();
+    (world.committed, world.metadata) = (None, String::new());
+    world.audit.clear();
+    let restored = world.ready();
+    assert_eq!(restored.position, 110);
+    assert_eq!(pending(&restored), [genesis(StartKind::Recovered, 110), lost(110)]);
+    assert_eq!(alerts(&restored), ["offset_recovered", "audit_empty"]);
+    world.transaction(112);
+    world.assert_chain_verifies();
+}
+
+#[test]
+fn a_lost_offset_over_a_broken_chain_stops() {
+    let mut world = World::after_two_transactions();
+    (world.committed, world.metadata) = (None, String::new());
+    world.audit[0].1[150] ^= 1;
+    assert_eq!(world.stopped(), StopKind::ChainBroken);
+}
+
+#[test]
+fn a_lost_offset_with_an_old_audit_needs_a_known_key() {
+    let mut world = World::after_two_transactions();
+    (world.committed, world.metadata) = (None, String::new());
+    world.audit_low = 1;
+    assert_eq!(world.ready().position, 110);
+    world.context.signers.clear();
+    assert_eq!(world.stopped(), StopKind::ChainBroken);
+}
+
+#[test]
+fn a_lost_offset_over_another_source_stops() {
+    let mut world = World::after_two_transactions();
+    (world.committed, world.metadata) = (None, String::new());
+    world.source[9].1 = "another".to_owned();
+    assert_eq!(world.stopped(), StopKind::SourceReplaced);
+    world.source_high = 109;
+    assert_eq!(world.stopped(), StopKind::SourceShorter);
+}
+
+#[test]
+fn a_redacted_record_without_coordinates_stops() {
+    let mut world = World::new();
+    world.redacted.push((0, None));
+    assert_eq!(world.stopped(), StopKind::RedactedUnreadable);
+}
+
+#[test]
+fn the_last_redacted_record_is_found_behind_many_holes() {
+    let mut world = World::new();
+    world.context.audit = false;
+    world.redacted.push((3, Some(104)));
+    world.redacted.push((4, Some(105)));
+    // Nothing but aborted records for a long way.
+    struct Far(World);
+    let far = Far(world);
+    let (mut restore, mut step) = Restore::begin(far.0.context.clone());
+    let restored = loop {
+        step = match step {
+            Step::Ask(Ask::Range(Role::Redacted)) => {
+                restore.next(Answer::Range { low: 0, high: 1_000, lso: 1_000 })
+            }
+            Step::Ask(Ask::Read { role: Role::Redacted, from, to }) => {
+                let batch = far.0.read(Role::Redacted, from, to);
+                restore.next(Answer::Records { batch, next: to })
+            }
+            Step::Ask(ask) => restore.next(far.0.answer(ask)),
+            Step::Ready(restored) => break restored,
+            Step::Stop(stop) => panic!("{stop:?}"),
+        };
+    };
+    assert_eq!(restored.position, 106);
+    assert_eq!(restored.audit, RestoredAudit::Off(None));
+}
+
+// Row: metadata says audit off, audit now on.
+
+#[test]
+fn an_audit_switched_on_later_begins_at_the_committed_offset() {
+    let mut world = World::new();
+    world.context.audit = false;
+    world.transaction(105);
+    assert_eq!(world.audit, []);
+    world.context.audit = true;
+    let restored = world.ready();
+    assert_eq!((restored.position, restored.transactions), (105, 1));
+    assert_eq!(pending(&restored), [genesis(StartKind::Committed, 105)]);
+    world.transaction(107);
+    world.assert_chain_verifies();
+}
+
+#[test]
+fn an_audit_switched_off_and_on_leaves_a_gap() {
+    let mut world = World::after_two_transactions();
+    world.context.audit = false;
+    world.transaction(112);
+    world.transaction(113);
+    world.context.audit = true;
+    let restored = world.ready();
+    assert_eq!(restored.position, 113);
+    assert_eq!(pending(&restored), [gap(110, 113, GapReason::AuditOff)]);
+    world.transaction(115);
+    world.assert_chain_verifies();
+}
+
+#[test]
+fn entries_where_the_audit_was_always_off_stop() {
+    let mut world = World::after_two_transactions();
+    let mut metadata = OffsetMetadata::parse(&world.metadata).unwrap();
+    metadata.audit = AuditState::Off(None);
+    world.metadata = metadata.encode();
+    assert_eq!(world.stopped(), StopKind::EntriesAfterHead);
+}
+
+// Row: `to` differs, source end below `to`, last sealed record differs.
+
+#[test]
+fn an_offset_that_is_not_the_last_seals_end_stops() {
+    let mut world = World::after_two_transactions();
+    for offset in [109, 111] {
+        world.committed = Some(offset);
+        assert_eq!(world.stopped(), StopKind::OffsetDiffers);
+    }
+}
+
+#[test]
+fn a_shorter_or_replaced_source_stops() {
+    let mut world = World::after_two_transactions();
+    world.source[9].1 = "another".to_owned();
+    assert_eq!(world.stopped(), StopKind::SourceReplaced);
+    // With the key destroyed the commitment says nothing.
+    world.context.commitment_keys = vec![CommitmentKey::from_bytes(&[6; 32])];
+    assert_eq!(world.ready().position, 110);
+    // A record that can't be read any more says nothing either.
+    world.context.commitment_keys = vec![world.commitment_key.clone()];
+    world.source.remove(9);
+    assert_eq!(world.ready().position, 110);
+    world.source_high = 109;
+    assert_eq!(world.stopped(), StopKind::SourceShorter);
+    world.context.audit = false;
+    assert_eq!(world.stopped(), StopKind::SourceShorter);
+}
+
+// Row: source low watermark above `to`.
+
+#[test]
+fn retention_that_overran_us_leaves_a_gap() {
+    let mut world = World::after_two_transactions();
+    world.source_low = 114;
+    let restored = world.ready();
+    assert_eq!(restored.position, 114);
+    assert_eq!(pending(&restored), [gap(110, 114, GapReason::Retention)]);
+    assert_eq!(alerts(&restored), ["source_gap"]);
+    assert_eq!(restored.alerts[0].severity, 1);
+    world.transaction(116);
+    world.assert_chain_verifies();
+    assert_eq!(world.ready().position, 116);
+}
+
+#[test]
+fn retention_that_overran_an_unaudited_partition_is_told() {
+    let mut world = World::after_two_transactions();
+    world.source_low = 114;
+    world.context.audit = false;
+    let restored = world.ready();
+    assert_eq!((restored.position, alerts(&restored)), (114, vec!["source_gap"]));
+    assert!(matches!(restored.audit, RestoredAudit::Off(Some(_))));
+}
+
+// Repair.
+
+#[test]
+fn an_operator_restarts_a_whole_chain_with_an_end() {
+    let mut world = World::after_two_transactions();
+    world.source_high = 105;
+    assert_eq!(world.stopped(), StopKind::SourceShorter);
+    let reason = "topic re-created".to_owned();
+    world.context.permission = Permission::Restart { position: 100, reason: reason.clone() };
+    let restored = world.ready();
+    assert_eq!(restored.position, 100);
+    let expected = [PendingEntry::End { reason }, genesis(StartKind::Repaired, 100)];
+    assert_eq!(pending(&restored), expected);
+    assert_eq!(alerts(&restored), ["chain_restarted"]);
+    world.transaction(102);
+    world.assert_chain_verifies();
+    assert_eq!(world.ready().position, 102);
+}
+
+#[test]
+fn an_operator_restarts_a_broken_chain_in_a_new_incarnation() {
+    let mut world = World::after_two_transactions();
+    world.audit.pop();
+    let reason = "unclean election".to_owned();
+    world.context.permission = Permission::Restart { position: 110, reason };
+    world.transaction(112);
+    world.context.permission = Permission::None;
+    let restored = world.ready();
+    assert_eq!((restored.position, restored.transactions), (112, 3));
+    let RestoredAudit::On(chain) = restored.audit else { panic!("on") };
+    assert_eq!(chain.origin.incarnation(), 1);
+    world.transaction(115);
+}
+
+#[test]
+fn a_key_id_is_no_key() {
+    let id: KeyId = InstanceKey::public_of_seed(&[3; 32]).id();
+    assert_eq!(KeyId::parse(&id.to_string()), Some(id));
+}

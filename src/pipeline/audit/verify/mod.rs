@@ -1,0 +1,437 @@
+//! The verifier: takes the stored entries of one audit partition in order and names the first
+//! fault. Used by restore, by `audit verify` and by the tests; it never skips what it doesn't know.
+//!
+//! What it can't see alone: a valid older copy of the whole chain (rollback), entries cut off at a
+//! seal, and what the holder of the current signing key rewrote. Those need the committed offset's
+//! metadata or a checkpoint kept elsewhere.
+
+mod body;
+mod fault;
+mod wire;
+
+use super::super::limits::AUDIT_ENTRY_BYTES_MAX;
+use super::super::record::TopicPartition;
+use super::chain::{ChainFields, ChainFieldsError, ChainHead, Deployment, GENESIS_PREV, Origin};
+use super::commitment::Commitment;
+use super::entry::{Kind, ShortPolicyHash, source_prefix};
+use super::json::hex;
+use super::keys::{Certificate, PublicKey};
+use super::merkle::{Hash, leaf_hash};
+use super::metadata::HeadRef;
+use super::seal::{Fates, SealedPosition, seal_root};
+
+pub use fault::{Fault, FaultKind};
+use wire::Seal;
+
+/// Whose chain is verified, against which root of trust.
+#[derive(Clone, Debug)]
+pub struct Trust {
+    /// The deployment.
+    pub deployment: Deployment,
+    /// The source partition.
+    pub source: TopicPartition,
+    /// The deployment's public key.
+    pub deployment_key: PublicKey,
+}
+
+/// With what the first entry must agree.
+#[derive(Clone, Debug)]
+pub enum Start {
+    /// It is the genesis of the first incarnation.
+    Genesis,
+    /// It is this seal (of a committed offset's metadata, or of an earlier verification).
+    Head(HeadRef),
+    /// Retention took the beginning: it is believed as it stands. A key among `signers` must have
+    /// signed the first seal.
+    Suffix {
+        /// Incarnation of the first entry.
+        incarnation: u32,
+        /// Certificates of keys that may have signed.
+        signers: Vec<Certificate>,
+    },
+}
+
+impl Start {
+    /// For a reader that knows nothing but the oldest entry kept: its genesis, if it is one;
+    /// otherwise the entry is believed to be of the first incarnation, signed by one of `signers`.
+    #[must_use]
+    pub fn of_first_entry(entry: &[u8], signers: Vec<Certificate>) -> Self {
+        match wire::incarnation_of_genesis(entry) {
+            Some(0) => Self::Genesis,
+            incarnation => Self::Suffix { incarnation: incarnation.unwrap_or(0), signers },
+        }
+    }
+}
+
+/// What was verified.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Entries of each kind, in the order of [`Kind::ALL`].
+    pub entries: [u64; Kind::ALL.len()],
+    /// Seals over no record.
+    pub heartbeats: u64,
+    /// Source records sealed, by fate.
+    pub fates: Fates,
+    /// Source offsets in gaps.
+    pub gap_offsets: u64,
+    /// First source offset covered.
+    pub from: Option<i64>,
+    /// End of the covered source offsets, exclusive.
+    pub to: Option<i64>,
+    /// Writer's clock in the first and last seal, milliseconds since the Unix epoch.
+    pub sealed_at: Option<(i64, i64)>,
+    /// Seals whose writer's clock stood before that of the seal before (clocks of two hosts).
+    pub clock_steps_back: u64,
+    /// Whether the verified entries begin at a genesis.
+    pub from_genesis: bool,
+}
+
+impl Report {
+    /// Entries of one kind.
+    #[must_use]
+    pub fn entries_of(&self, kind: Kind) -> u64 {
+        self.entries.get(index(kind)).copied().unwrap_or_default()
+    }
+
+    /// All entries.
+    #[must_use]
+    pub fn entries_total(&self) -> u64 {
+        self.entries.iter().sum()
+    }
+}
+
+/// What the newest seal told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SealFacts {
+    /// The seal itself and where it is stored.
+    pub head: HeadRef,
+    /// Source position and commitment of the record before it.
+    pub sealed: SealedPosition,
+    /// The policy in force.
+    pub policy: ShortPolicyHash,
+}
+
+/// Verifies one audit partition, entry by entry.
+pub struct Verifier {
+    trust: Trust,
+    start: Option<Start>,
+    origin: Origin,
+    source: Vec<u8>,
+    head: Option<ChainHead>,
+    head_kind: Kind,
+    head_place: i64,
+    ended: bool,
+    position: Option<i64>,
+    signer: Option<Certificate>,
+    candidates: Vec<Certificate>,
+    policy: Option<ShortPolicyHash>,
+    open: Open,
+    newest_seal: Option<SealFacts>,
+    suspect: Option<Suspect>,
+    report: Report,
+}
+
+/// What came since the last seal.
+struct Open {
+    /// Seen from the beginning of its transaction on.
+    is_whole: bool,
+    entries: u64,
+    actions: u64,
+    redactions: u64,
+    /// First and last source offset named.
+    sources: Option<(i64, i64)>,
+    /// A genesis or gap moved the position.
+    moved: bool,
+}
+
+impl Default for Open {
+    fn default() -> Self {
+        Self { is_whole: true, entries: 0, actions: 0, redactions: 0, sources: None, moved: false }
+    }
+}
+
+/// Entry `n` does not hash to what entry `n + 1` recorded: the next entry tells which was changed.
+struct Suspect {
+    earlier: Fault,
+    later: Fault,
+    /// When the next entry recorded this, the later entry is as it was written.
+    later_leaf: Hash,
+}
+
+impl Verifier {
+    /// A verifier that has seen nothing.
+    #[must_use]
+    pub fn new(trust: Trust, start: Start) -> Self {
+        let incarnation = match &start {
+            Start::Genesis => 0,
+            Start::Head(head) => head.incarnation,
+            Start::Suffix { incarnation, .. } => *incarnation,
+        };
+        Self {
+            origin: Origin::new(&trust.deployment, &trust.source, incarnation),
+            source: source_prefix(&trust.source),
+            trust,
+            start: Some(start),
+            head: None,
+            head_kind: Kind::Genesis,
+            head_place: 0,
+            ended: false,
+            position: None,
+            signer: None,
+            candidates: Vec::new(),
+            policy: None,
+            open: Open::default(),
+            newest_seal: None,
+            suspect: None,
+            report: Report::default(),
+        }
+    }
+
+    /// Takes the next entry, stored at `place` (audit offset or line).
+    ///
+    /// # Errors
+    /// The first fault; the verifier must not be used after it.
+    pub fn push(&mut self, place: i64, entry: &[u8]) -> Result<(), Fault> {
+        if let Some(suspect) = self.suspect.take() {
+            return Err(suspect.resolve(entry));
+        }
+        let fields = self.read_fields(place, entry)?;
+        let seq = self.expected_seq().unwrap_or(fields.seq);
+        let at = At { place, seq: Some(seq) };
+        if let Some(start) = self.start.take() {
+            self.begin(start, at, &fields, entry)?;
+        } else if !self.link(at, &fields, entry)? {
+            return Ok(());
+        }
+        let head = ChainHead { seq: fields.seq, leaf: leaf_hash(entry) };
+        self.open.entries += 1;
+        self.check_body(at, fields.kind, head, entry)?;
+        self.report.entries[index(fields.kind)] += 1;
+        self.head = Some(head);
+        (self.head_kind, self.head_place) = (fields.kind, place);
+        Ok(())
+    }
+
+    /// The verdict: what was verified.
+    ///
+    /// # Errors
+    /// A fault that only the end shows: nothing at all, or entries that no seal covers.
+    pub fn finish(mut self) -> Result<Report, Fault> {
+        if let Some(suspect) = self.suspect.take() {
+            return Err(suspect.earlier);
+        }
+        let end = At { place: self.head_place, seq: self.head.map(|head| head.seq) };
+        if self.head.is_none() {
+            let fault = self.fault(FaultKind::Empty, end, "entries", "none");
+            return Err(Fault { place: None, ..fault });
+        }
+        if self.open.entries > 0 {
+            let found = format!("{} entries behind the last seal", self.open.entries);
+            return Err(self.fault(FaultKind::Unsealed, end, "a seal at the end", found));
+        }
+        Ok(self.report)
+    }
+
+    /// What was verified so far.
+    #[must_use]
+    pub fn report(&self) -> &Report {
+        &self.report
+    }
+
+    /// The newest seal: verification can go on from it later with [`Start::Head`].
+    #[must_use]
+    pub fn newest_seal(&self) -> Option<&SealFacts> {
+        self.newest_seal.as_ref()
+    }
+
+    /// The newest entry, sealed or not.
+    #[must_use]
+    pub fn head(&self) -> Option<ChainHead> {
+        self.head
+    }
+
+    /// The number of the next entry, once there was one.
+    fn expected_seq(&self) -> Option<u64> {
+        self.head.map(|head| if self.ended { 0 } else { head.seq + 1 })
+    }
+
+    fn read_fields(&self, place: i64, entry: &[u8]) -> Result<ChainFields, Fault> {
+        let at = At { place, seq: self.expected_seq() };
+        if entry.len() > AUDIT_ENTRY_BYTES_MAX {
+            let limit = format!("at most {AUDIT_ENTRY_BYTES_MAX} bytes");
+            return Err(self.fault(FaultKind::TooLong, at, limit, entry.len().to_string()));
+        }
+        if let Err(error) = std::str::from_utf8(entry) {
+            let found = format!("another byte at {}", error.valid_up_to());
+            return Err(self.fault(FaultKind::NotUtf8, at, "UTF-8", found));
+        }
+        ChainFields::read(entry).map_err(|error| {
+            let kind = match error {
+                ChainFieldsError::Malformed => FaultKind::Malformed,
+                ChainFieldsError::UnknownVersion => FaultKind::UnknownVersion,
+                ChainFieldsError::UnknownKind => FaultKind::UnknownKind,
+            };
+            self.fault(kind, at, "chain fields of format 1", error.to_string())
+        })
+    }
+
+    /// Checks the first entry against what it must be.
+    fn begin(
+        &mut self,
+        start: Start,
+        at: At,
+        fields: &ChainFields,
+        entry: &[u8],
+    ) -> Result<(), Fault> {
+        match start {
+            Start::Genesis if fields.kind == Kind::Genesis => self.check_first(at, fields),
+            Start::Genesis => {
+                let found = fields.kind.code();
+                Err(self.fault(FaultKind::StartAbsent, at, "a genesis", found))
+            }
+            Start::Head(head) => {
+                let found = ChainHead { seq: fields.seq, leaf: leaf_hash(entry) };
+                if found != head.head || fields.kind != Kind::Seal {
+                    let expected = format!("the seal {}", describe(head.head));
+                    let found = format!("{} {}", fields.kind.code(), describe(found));
+                    return Err(self.fault(FaultKind::StartAbsent, at, expected, found));
+                }
+                self.open.is_whole = false;
+                self.accept_signer(at, head.signer)
+            }
+            Start::Suffix { signers, .. } => {
+                self.candidates = signers;
+                if fields.kind == Kind::Genesis {
+                    return self.check_first(at, fields);
+                }
+                self.open.is_whole = false;
+                Ok(())
+            }
+        }
+    }
+
+    /// Checks an entry's place in the chain; `false` when the next entry must decide whose fault it is.
+    fn link(&mut self, at: At, fields: &ChainFields, entry: &[u8]) -> Result<bool, Fault> {
+        let head = self.head.expect("the first entry went through begin");
+        if self.ended {
+            if fields.kind != Kind::Genesis {
+                let found = fields.kind.code();
+                return Err(self.fault(FaultKind::AfterEnd, at, "a genesis", found));
+            }
+            return self.check_first(at, fields).map(|()| true);
+        }
+        if fields.kind == Kind::Genesis {
+            let found = format!("a genesis behind {}", describe(head));
+            return Err(self.fault(FaultKind::UnexpectedGenesis, at, "another entry", found));
+        }
+        if fields.seq != head.seq + 1 {
+            let (expected, found) = (head.seq + 1, fields.seq);
+            let kind = FaultKind::WrongSeq;
+            return Err(self.fault(kind, at, format!("seq {expected}"), format!("seq {found}")));
+        }
+        if fields.prev == head.leaf {
+            return Ok(true);
+        }
+        self.suspect(at, head, fields, entry).map(|()| false)
+    }
+
+    /// Entry `head` does not hash to what `entry` recorded. Signatures settle whose fault it is at
+    /// once; where there is none, the next entry does.
+    fn suspect(
+        &mut self,
+        at: At,
+        head: ChainHead,
+        fields: &ChainFields,
+        entry: &[u8],
+    ) -> Result<(), Fault> {
+        let (leaf, prev) = (hex(&head.leaf), hex(&fields.prev));
+        let place = At { place: self.head_place, seq: Some(head.seq) };
+        let kind = FaultKind::WrongPrev;
+        let earlier = self.fault(kind, place, format!("leaf {prev}"), format!("leaf {leaf}"));
+        let later = self.fault(kind, at, format!("prev {leaf}"), format!("prev {prev}"));
+        if self.head_kind == Kind::Seal {
+            return Err(later);
+        }
+        if fields.kind == Kind::Seal {
+            return Err(if self.signature_verifies(entry) { earlier } else { later });
+        }
+        self.suspect = Some(Suspect { earlier, later, later_leaf: leaf_hash(entry) });
+        Ok(())
+    }
+
+    /// A genesis stands at seq 0 with no predecessor.
+    fn check_first(&self, at: At, fields: &ChainFields) -> Result<(), Fault> {
+        if fields.seq != 0 {
+            let found = format!("seq {}", fields.seq);
+            return Err(self.fault(FaultKind::WrongSeq, at, "a genesis at seq 0", found));
+        }
+        if fields.prev != GENESIS_PREV {
+            let found = format!("prev {}", hex(&fields.prev));
+            return Err(self.fault(FaultKind::WrongPrev, at, "a genesis with prev zero", found));
+        }
+        Ok(())
+    }
+
+    fn accept_signer(&mut self, at: At, signer: Certificate) -> Result<(), Fault> {
+        if !signer.is_valid(&self.trust.deployment_key, self.trust.deployment.as_str()) {
+            let found = format!("key {} without one", signer.key.id());
+            let expected = "a certificate by the deployment key";
+            return Err(self.fault(FaultKind::WrongCertificate, at, expected, found));
+        }
+        self.signer = Some(signer);
+        Ok(())
+    }
+
+    fn fault(
+        &self,
+        kind: FaultKind,
+        at: At,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) -> Fault {
+        Fault {
+            kind,
+            origin: self.origin.as_str().to_owned(),
+            seq: at.seq,
+            place: Some(at.place),
+            expected: expected.into(),
+            found: found.into(),
+        }
+    }
+}
+
+impl Suspect {
+    fn resolve(self, next: &[u8]) -> Fault {
+        let recorded = ChainFields::read(next).map(|fields| fields.prev);
+        if recorded == Ok(self.later_leaf) { self.earlier } else { self.later }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct At {
+    place: i64,
+    seq: Option<u64>,
+}
+
+/// Checks a seal's Merkle root against commitments computed anew from the source's records.
+///
+/// # Errors
+/// [`FaultKind::Malformed`] or [`FaultKind::WrongRoot`].
+pub fn check_seal_root<'a>(
+    entry: &[u8],
+    commitments: impl IntoIterator<Item = &'a Commitment>,
+) -> Result<(), FaultKind> {
+    let seal = Seal::read(entry).ok_or(FaultKind::Malformed)?;
+    if seal.root == seal_root(commitments) { Ok(()) } else { Err(FaultKind::WrongRoot) }
+}
+
+fn describe(head: ChainHead) -> String {
+    format!("seq {} {}", head.seq, hex(&head.leaf))
+}
+
+fn index(kind: Kind) -> usize {
+    Kind::ALL.iter().position(|one| *one == kind).expect("ALL holds every kind")
+}
+
+#[cfg(test)]
+mod tests;

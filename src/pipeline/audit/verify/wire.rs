@@ -1,0 +1,184 @@
+//! The bodies the verifier looks into, read strictly: a field more, less or twice is an error.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::super::commitment::ShortCommitment;
+use super::super::entry::ShortPolicyHash;
+use super::super::json::read_base64;
+use super::super::keys::{Certificate, PublicKey, Signature};
+use super::super::merkle::Hash;
+use super::super::seal::Fates;
+
+/// A seal, decoded.
+pub(super) struct Seal<'a> {
+    pub(super) from: i64,
+    pub(super) to: i64,
+    pub(super) fates: Fates,
+    pub(super) actions: u64,
+    pub(super) redactions: u64,
+    pub(super) root: Hash,
+    pub(super) last: Option<ShortCommitment>,
+    pub(super) policy: ShortPolicyHash,
+    pub(super) at: i64,
+    pub(super) key: &'a str,
+    pub(super) signature: Signature,
+}
+
+impl<'a> Seal<'a> {
+    pub(super) fn read(entry: &'a [u8]) -> Option<Self> {
+        let wire: SealWire<'_> = serde_json::from_slice(entry).ok()?;
+        let [forwarded, dead_lettered, commands] = wire.fates;
+        let last = match wire.last {
+            "" => None,
+            text => Some(ShortCommitment(read_base64(text)?)),
+        };
+        Some(Self {
+            from: wire.from,
+            to: wire.to,
+            fates: Fates { forwarded, dead_lettered, commands },
+            actions: wire.entries[0],
+            redactions: wire.entries[1],
+            root: read_base64(wire.root)?,
+            last,
+            policy: ShortPolicyHash::parse(wire.policy)?,
+            at: wire.at,
+            key: wire.key,
+            signature: read_base64(wire.sig)?,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "chain fields and names are read, to refuse anything else, not used")]
+struct SealWire<'a> {
+    v: u8,
+    k: &'a str,
+    seq: &'a str,
+    prev: &'a str,
+    from: i64,
+    to: i64,
+    fates: [u64; 3],
+    entries: [u64; 2],
+    root: &'a str,
+    last: &'a str,
+    policy: &'a str,
+    at: i64,
+    inst: &'a str,
+    key: &'a str,
+    sig: &'a str,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "all fields are read, to refuse anything else, not all are used")]
+pub(super) struct GenesisWire<'a> {
+    v: u8,
+    k: &'a str,
+    seq: &'a str,
+    prev: &'a str,
+    pub(super) origin: &'a str,
+    start: &'a str,
+    start_time: Option<i64>,
+    pub(super) offset: i64,
+    partitions: i32,
+    keyring: &'a str,
+    pub(super) key: &'a str,
+    pub(super) cert: &'a str,
+    pub(super) policy: &'a str,
+    pub(super) after: Option<AfterWire<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AfterWire<'a> {
+    pub(super) seq: &'a str,
+    pub(super) leaf: &'a str,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "all fields are read, to refuse anything else, not all are used")]
+pub(super) struct GapWire<'a> {
+    v: u8,
+    k: &'a str,
+    seq: &'a str,
+    prev: &'a str,
+    pub(super) from: i64,
+    pub(super) to: i64,
+    reason: &'a str,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "all fields are read, to refuse anything else, not all are used")]
+pub(super) struct RecoveryWire<'a> {
+    v: u8,
+    k: &'a str,
+    seq: &'a str,
+    prev: &'a str,
+    reason: &'a str,
+    pub(super) position: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "all fields are read, to refuse anything else, not all are used")]
+pub(super) struct RotateWire<'a> {
+    v: u8,
+    k: &'a str,
+    seq: &'a str,
+    prev: &'a str,
+    pub(super) key: &'a str,
+    pub(super) cert: &'a str,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "all fields are read, to refuse anything else, not all are used")]
+pub(super) struct PolicyWire<'a> {
+    v: u8,
+    k: &'a str,
+    seq: &'a str,
+    prev: &'a str,
+    pub(super) hash: &'a str,
+    loosened: bool,
+    #[serde(borrow)]
+    pub(super) policy: &'a RawValue,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "all fields are read, to refuse anything else, not all are used")]
+pub(super) struct ShredWire<'a> {
+    v: u8,
+    k: &'a str,
+    seq: &'a str,
+    prev: &'a str,
+    pub(super) key: &'a str,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "all fields are read, to refuse anything else, not all are used")]
+pub(super) struct EndWire<'a> {
+    v: u8,
+    k: &'a str,
+    seq: &'a str,
+    prev: &'a str,
+    // Owned: an operator's text may hold escapes.
+    reason: String,
+}
+
+/// The key and certificate of a genesis or rotate entry.
+pub(super) fn certificate(key: &str, cert: &str) -> Option<Certificate> {
+    Some(Certificate { key: PublicKey::parse(key)?, signature: read_base64(cert)? })
+}
+
+/// The incarnation that a genesis names in its origin; `None` when the entry is no genesis.
+pub(super) fn incarnation_of_genesis(entry: &[u8]) -> Option<u32> {
+    let wire: GenesisWire<'_> = serde_json::from_slice(entry).ok()?;
+    let (_, incarnation) = wire.origin.rsplit_once('/')?;
+    incarnation.parse().ok()
+}
