@@ -21,7 +21,7 @@ use crate::pipeline::limits::{
 use crate::pipeline::metric::MetricUpdate;
 use crate::pipeline::redact::Redactor;
 use crate::pipeline::scrub::{AuditConfig, MeasuresTarget, Scrub, ScrubConfig, TopicStart};
-//WATCHUSE
+use crate::pipeline::watch::{Watch, WatchConfig};
 use crate::settings::{Settings, StartPosition};
 
 /// What is known of the topics when the process starts.
@@ -86,7 +86,22 @@ impl Service {
             let (facts, instance) = (Arc::clone(&self.facts), InstanceName::new(&plan.config.shard));
             supervisor.spawn(plan, move |_| scrub(&settings, &keys, &facts, &instance))?;
         }
-        //WATCHBLOCK
+        if let Some(measure) = self.settings.measure {
+            for index in 0..self.settings.run.watch_shards {
+                let plan = self.plan("watch", index, self.watch_subscription());
+                shards.push((plan.config.shard.clone(), plan.health.clone()));
+                let config = WatchConfig {
+                    measures_topic: Arc::clone(&self.settings.names.measures),
+                    state_topic: Arc::clone(&self.settings.names.watch_state),
+                    alerts_topic: Arc::clone(&self.settings.names.alerts),
+                    alerts_enabled: self.settings.alert.is_some(),
+                    rules: self.settings.alert.clone().unwrap_or_default(),
+                    error_window_ms: measure.error_window_ms,
+                    handover_window_ms: measure.handover_window_ms,
+                };
+                supervisor.spawn(plan, move |_| Watch::new(config.clone()))?;
+            }
+        }
         Ok(ShardProbes { shards, clock, stop })
     }
 
@@ -165,7 +180,7 @@ fn scrub(settings: &Settings, keys: &KeyMaterial, facts: &StartFacts, instance: 
         starts,
         adopt: settings.audit.as_ref().map(|audit| audit.adopt.clone()).unwrap_or_default(),
         audit,
-        measures: settings.measure.then(|| MeasuresTarget {
+        measures: settings.measure.map(|_| MeasuresTarget {
             topic: Arc::clone(&settings.names.measures),
             partitions: facts.measures_partitions,
         }),

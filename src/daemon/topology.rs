@@ -119,11 +119,11 @@ fn plans(
         }
     }
     plans.push(plan(TopicRole::DeadLetters, &names.dead_letters, alerts, largest));
-    if settings.measure {
+    if settings.measure.is_some() {
         plans.push(plan(TopicRole::Measures, &names.measures, measures, largest));
+        plans.push(plan(TopicRole::WatchState, &names.watch_state, measures, largest));
     }
     if settings.alert.is_some() {
-        plans.push(plan(TopicRole::WatchState, &names.watch_state, measures, largest));
         plans.push(plan(TopicRole::Alerts, &names.alerts, alerts, largest));
     }
     plans

@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use super::load::{Loaded, SettingsError};
 use super::raw::Secret;
 use super::{
-    Audit, Fault, Group, Input, Keys, Log, Run, Settings, StartPosition, Topics,
+    Audit, Fault, Group, Input, Keys, Log, Measure, Run, Settings, StartPosition, Topics,
 };
 use crate::daemon::broker::kafka::{KafkaConfig, Sasl, Security, Tls};
 use crate::daemon::telemetry::LogFormat;
@@ -48,7 +48,7 @@ pub(super) fn settings(loaded: &Loaded) -> Checked<Settings> {
         policy: Arc::new(policy),
         deployment: deployment(loaded)?,
         audit: audit(loaded)?,
-        measure: raw.measure.enabled,
+        measure: measure(loaded)?,
         alert: alert(loaded)?,
         keys: keys(loaded)?,
         http,
@@ -277,6 +277,22 @@ fn audit(loaded: &Loaded) -> Checked<Option<Audit>> {
     let adopt = adopt.ok_or_else(|| loaded.error("audit.adopt", "expected TOPIC/PARTITION"))?;
     let heartbeat = Duration::from_millis(raw.heartbeat_ms.into());
     Ok(Some(Audit { heartbeat, receipts: raw.receipts, adopt }))
+}
+
+fn measure(loaded: &Loaded) -> Checked<Option<Measure>> {
+    let raw = &loaded.raw.measure;
+    for (key, window_ms) in [
+        ("measure.error_window_ms", raw.error_window_ms),
+        ("measure.handover_window_ms", raw.handover_window_ms),
+    ] {
+        if window_ms == 0 || window_ms % 10_000 != 0 {
+            return Err(loaded.error(key, "must be a multiple of 10000, the width of a bucket"));
+        }
+    }
+    Ok(raw.enabled.then(|| Measure {
+        error_window_ms: raw.error_window_ms.into(),
+        handover_window_ms: raw.handover_window_ms.into(),
+    }))
 }
 
 fn alert(loaded: &Loaded) -> Checked<Option<Rules>> {

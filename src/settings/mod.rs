@@ -44,8 +44,8 @@ pub struct Settings {
     pub deployment: Deployment,
     /// The audit trail, when it is on.
     pub audit: Option<Audit>,
-    /// Whether measures are sent.
-    pub measure: bool,
+    /// Measures, when they are on.
+    pub measure: Option<Measure>,
     /// The rules, when alerts are on.
     pub alert: Option<Rules>,
     /// Keys and certificates.
@@ -136,6 +136,15 @@ pub struct Audit {
     pub receipts: bool,
     /// Partitions whose committed offset a tool has set and an operator takes over.
     pub adopt: Vec<TopicPartition>,
+}
+
+/// Measures.
+#[derive(Clone, Copy, Debug)]
+pub struct Measure {
+    /// Window of the error ratio, a multiple of 10 s.
+    pub error_window_ms: i64,
+    /// Window of the handover ratio, a multiple of 10 s.
+    pub handover_window_ms: i64,
 }
 
 /// Keys and certificates.

@@ -199,6 +199,10 @@ pub struct RawAudit {
 pub struct RawMeasure {
     /// Sends measures.
     pub enabled: bool,
+    /// Window of the error ratio on /metrics.
+    pub error_window_ms: u32,
+    /// Window of the handover ratio on /metrics.
+    pub handover_window_ms: u32,
 }
 
 /// `[alert]`

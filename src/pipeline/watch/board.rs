@@ -288,6 +288,9 @@ impl Board {
             touched.iter().for_each(|series| add_groups(&config, series, &mut keys));
         }
         self.gauges.touch(touched);
+        if !config.alerts_enabled {
+            return;
+        }
         let emitted_before = out.len();
         for key in &keys {
             let rule = config.rules.by_name(&key.rule);

@@ -35,6 +35,8 @@ pub struct WatchConfig {
     pub state_topic: Arc<str>,
     /// Topic of alerts.
     pub alerts_topic: Arc<str>,
+    /// Whether alerts are written at all; ratios are measured either way.
+    pub alerts_enabled: bool,
     /// The rules.
     pub rules: Rules,
     /// Window of the error ratio gauges, a multiple of 10 s.
@@ -49,6 +51,7 @@ impl Default for WatchConfig {
             measures_topic: Arc::from("blotter.measures"),
             state_topic: Arc::from("blotter.watch-state"),
             alerts_topic: Arc::from("blotter.alerts"),
+            alerts_enabled: true,
             rules: Rules::default(),
             error_window_ms: 5 * 60_000,
             handover_window_ms: 30 * 60_000,
