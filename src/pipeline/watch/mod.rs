@@ -33,8 +33,8 @@ pub struct WatchConfig {
     pub measures_topic: Arc<str>,
     /// Compacted topic of its state, with as many partitions.
     pub state_topic: Arc<str>,
-    /// Topic of alerts.
-    pub alerts_topic: Arc<str>,
+    /// Topic of alerts; `None` switches alerts off and leaves the measures.
+    pub alerts_topic: Option<Arc<str>>,
     /// The rules.
     pub rules: Rules,
     /// Window of the error ratio gauges, a multiple of 10 s.
@@ -48,7 +48,7 @@ impl Default for WatchConfig {
         Self {
             measures_topic: Arc::from("blotter.measures"),
             state_topic: Arc::from("blotter.watch-state"),
-            alerts_topic: Arc::from("blotter.alerts"),
+            alerts_topic: Some(Arc::from("blotter.alerts")),
             rules: Rules::default(),
             error_window_ms: 5 * 60_000,
             handover_window_ms: 30 * 60_000,
@@ -159,6 +159,7 @@ impl Watch {
     }
 
     fn push_alert(&self, emission: &Emission, now: Timestamp, outputs: &mut Outputs) {
+        let Some(topic) = &self.config.alerts_topic else { return };
         let key = emission.fingerprint.to_string();
         let headers: Vec<_> = emission
             .headers
@@ -166,7 +167,7 @@ impl Watch {
             .map(|(name, value)| Header { name, value: Some(value.as_bytes()) })
             .collect();
         outputs.push(OutputRecord {
-            topic: &self.config.alerts_topic,
+            topic,
             partition: None,
             timestamp: Some(now),
             key: Some(key.as_bytes()),
