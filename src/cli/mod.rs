@@ -10,8 +10,11 @@ use clap::{Args, Parser, Subcommand};
 pub mod exit;
 
 mod check;
+mod demo;
+mod embedded;
 mod init;
 mod keys;
+mod pipe;
 mod run;
 mod topics;
 
@@ -81,6 +84,10 @@ impl Common {
 enum Command {
     /// Read topics; write redacted, audit, measures and alerts
     Run(run::RunArguments),
+    /// The same job on a file or stdin, without Kafka
+    Pipe(pipe::PipeArguments),
+    /// A salon booking platform in a minute
+    Demo(demo::DemoArguments),
     /// Write a short settings file
     Init(init::InitArguments),
     /// Validate settings
@@ -115,6 +122,8 @@ fn dispatch(line: CommandLine) -> Result<Exit, Failure> {
     let common = line.common;
     match line.command {
         Command::Run(arguments) => run::run(&common, arguments),
+        Command::Pipe(arguments) => pipe::run(&common, &arguments),
+        Command::Demo(arguments) => demo::run(&common, &arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Check(arguments) => check::run(&common, &arguments),
         Command::Topics(arguments) => topics::run(&common, &arguments),
