@@ -38,7 +38,7 @@ struct Partition {
 enum Phase {
     Committed,
     Range,
-    Entries { next: i64, high: i64, first: bool },
+    Entries { next: i64, high: i64, found: bool },
     Source,
     Live,
 }
@@ -75,10 +75,12 @@ impl Copier {
         let source = record.id().to_string();
         let mut headers = vec![Header { name: "blotter-source", value: Some(source.as_bytes()) }];
         let copied = record.value.map(<[u8]>::to_ascii_uppercase);
-        headers.extend(dead.map(|reason| Header {
-            name: "blotter-dead-letter",
-            value: Some(reason.as_bytes()),
-        }));
+        headers.extend(
+            dead.map(|reason| Header {
+                name: "blotter-dead-letter",
+                value: Some(reason.as_bytes()),
+            }),
+        );
         out.push(OutputRecord {
             topic: &self.output,
             partition: Some(record.topic_partition.partition),
@@ -204,8 +206,9 @@ impl Stage for Copier {
                 delivery.topic_partition.topic == self.audit
                     && delivery.topic_partition.partition == source.partition
             });
-            let Some(stored) = seal.and_then(|delivery| delivery.offset) else { continue };
-            open.head.stored = stored;
+            // Without an offset the old one stays: the head is there or later.
+            open.head.stored =
+                seal.and_then(|delivery| delivery.offset).unwrap_or(open.head.stored);
             let Head { seq, prev, stored, to } = &open.head;
             let commit = OffsetCommit {
                 topic_partition: source.clone(),
@@ -312,7 +315,7 @@ impl Partition {
                     return RestoreStep::Ask(Lookup::Range(audit.clone()));
                 }
                 let next = if self.committed.is_some() { self.head.stored } else { low };
-                self.phase = Phase::Entries { next, high, first: true };
+                self.phase = Phase::Entries { next, high, found: self.committed.is_none() };
                 self.entries(source, audit)
             }
             (Phase::Entries { .. }, LookupAnswer::Records { batch, next }) => {
@@ -331,12 +334,12 @@ impl Partition {
     }
 
     fn entries(&mut self, source: &TopicPartition, audit: &TopicPartition) -> RestoreStep {
-        let Phase::Entries { next, high, first } = self.phase else { return stop("confused") };
+        let Phase::Entries { next, high, found } = self.phase else { return stop("confused") };
         if next < high {
             let topic_partition = audit.clone();
             return RestoreStep::Ask(Lookup::Read { topic_partition, from: next, to: high });
         }
-        if first && self.committed.is_some() {
+        if !found {
             return stop("head_absent");
         }
         if self.committed.is_some_and(|committed| committed != self.head.to) {
@@ -353,29 +356,29 @@ impl Partition {
         batch: &RecordBatch,
         end: i64,
     ) -> RestoreStep {
-        let Phase::Entries { next, high, mut first } = self.phase else {
+        let Phase::Entries { next, high, mut found } = self.phase else {
             return stop("confused");
         };
         let mut fault = None;
         batch.for_each(0..batch.len(), |record| {
             let value = record.value.unwrap_or_default();
             let (entry, leaf) = (read_entry(value), leaf_hash(value));
-            let expected = if first && self.committed.is_some() {
-                leaf == self.head.prev
-            } else {
-                self.committed.is_none() && entry.prev == self.head.prev
-            };
-            if !expected {
-                fault.get_or_insert(if first { "head_absent" } else { "entries_after_head" });
+            if !found {
+                found = leaf == self.head.prev;
+                return;
             }
-            first = false;
+            if self.committed.is_some() {
+                fault = Some("entries_after_head");
+            } else if entry.prev != self.head.prev {
+                fault = Some("chain_broken");
+            }
             let (seq, to) = (entry.seq + 1, entry.to.unwrap_or(self.head.to));
             self.head = Head { seq, prev: leaf, stored: record.offset, to };
         });
         if let Some(reason) = fault {
             return stop(reason);
         }
-        self.phase = Phase::Entries { next: end.max(next), high, first };
+        self.phase = Phase::Entries { next: end.max(next), high, found };
         self.entries(source, audit)
     }
 }

@@ -178,10 +178,14 @@ impl World {
 
     /// Kills every actor and waits for their threads.
     pub(crate) fn finish(&self) {
-        self.lock().over = true;
-        while (1..self.lock().actors.len()).any(|actor| self.ended(actor).is_none()) {
-            self.hand_over(self.lock(), DRIVER, State::Ready);
+        let mut inner = self.lock();
+        inner.over = true;
+        let ended = |actor: &Actor| matches!(actor.state, State::Ended(_));
+        while !inner.actors.iter().skip(1).all(ended) {
+            self.hand_over(inner, DRIVER, State::Ready);
+            inner = self.lock();
         }
+        drop(inner);
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         for thread in threads.drain(..) {
             thread.join().expect("actors catch their panics");

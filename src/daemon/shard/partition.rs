@@ -21,6 +21,8 @@ pub(super) struct Partition {
     pub(super) progress_at: Duration,
     /// Records to its end, by the client's statistics.
     pub(super) lag: u64,
+    /// How often it was stopped or paused since it last moved.
+    pub(super) holds: u32,
     /// The reason of the alarm that is on.
     pub(super) alarm: Option<&'static str>,
 }
@@ -75,6 +77,7 @@ impl Partition {
             fresh: false,
             progress_at: Duration::ZERO,
             lag: 0,
+            holds: 0,
             alarm: None,
         }
     }

@@ -322,8 +322,12 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         stop: PartitionStop,
         state_kept: bool,
     ) {
-        let retry_at = self.clock.monotonic() + self.config.hold_retry;
+        let monotonic = self.clock.monotonic();
         let Some(partition) = self.partitions.get_mut(topic_partition) else { return };
+        let factor = 1_u32 << partition.holds.min(16);
+        partition.holds = partition.holds.saturating_add(1);
+        let pause = self.config.hold_retry.saturating_mul(factor).min(self.config.hold_retry_max);
+        let retry_at = monotonic + pause;
         let before = partition.alarm.replace(stop.reason);
         partition.phase = Phase::Held(Hold { stop: stop.clone(), retry_at, state_kept });
         if !state_kept {

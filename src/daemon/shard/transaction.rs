@@ -148,6 +148,9 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         let updates = self.stage.committed();
         for commit in offsets {
             if let Some(partition) = self.partitions.get_mut(&commit.topic_partition) {
+                if partition.memory.as_ref().is_some_and(|memory| memory.offset < commit.offset) {
+                    partition.holds = 0;
+                }
                 partition.memory =
                     Some(Memory { offset: commit.offset, metadata: commit.metadata });
             }
