@@ -28,7 +28,7 @@ pub enum Fate {
 }
 
 /// How many records met which fate.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Fates {
     /// Forwarded.
     pub forwarded: u64,

@@ -230,12 +230,6 @@ impl<'a> Policy<'a> {
         }
         Ok(Self { text, loosened })
     }
-
-    /// The hash of its text.
-    #[must_use]
-    pub fn hash(&self) -> PolicyHash {
-        PolicyHash::of(self.text)
-    }
 }
 
 impl Body for Policy<'_> {
@@ -245,7 +239,7 @@ impl Body for Policy<'_> {
 
     fn write(&self, _source: &[u8], out: &mut Vec<u8>) {
         out.extend_from_slice(b",\"hash\":\"");
-        push_base64(out, self.hash().as_bytes());
+        push_base64(out, PolicyHash::of(self.text).as_bytes());
         out.extend_from_slice(b"\",\"loosened\":");
         out.extend_from_slice(if self.loosened { b"true" } else { b"false" });
         out.extend_from_slice(b",\"policy\":");

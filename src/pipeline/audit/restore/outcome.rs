@@ -2,9 +2,7 @@
 
 use super::super::super::record::{Timestamp, TopicPartition};
 use super::super::chain::{ChainHead, Origin};
-use super::super::entry::{
-    End, Gap, Genesis, Policy, Recovery, Rotate, ShortPolicyHash, StartKind,
-};
+use super::super::entry::{End, Gap, Genesis, Recovery, Rotate, ShortPolicyHash, StartKind};
 use super::super::keys::KeyringId;
 use super::super::metadata::HeadRef;
 use super::super::seal::{Ledger, SealedPosition, Sealer};
@@ -153,7 +151,7 @@ pub struct RestoredChain {
     pub head: Option<ChainHead>,
     /// What the last seal covers.
     pub sealed: SealedPosition,
-    /// The policy that the last seal names.
+    /// The policy that the last seal names: when another is in force, a policy entry is due.
     pub policy: Option<ShortPolicyHash>,
     /// What the first transaction begins with, in this order.
     pub pending: Vec<PendingEntry>,
@@ -184,13 +182,11 @@ pub struct Restored {
 }
 
 impl RestoredChain {
-    /// The ledger to write with, behind the pending entries and, where the last seal names another
-    /// one or there is none, behind `policy` (the one in force, which `sealer` names). Each entry
-    /// goes to `emit`. The transaction that takes them ends in a seal like every other.
+    /// The ledger to write with, behind the pending entries, each of which goes to `emit`. The
+    /// transaction that takes them ends in a seal like every other.
     pub fn open(
         &self,
         sealer: &Sealer<'_>,
-        policy: &Policy<'_>,
         keyring: KeyringId,
         partitions: i32,
         mut emit: impl FnMut(&[u8]),
@@ -228,11 +224,6 @@ impl RestoredChain {
                 }
             };
             emit(out.get(range).expect("the ledger tells where the entry lies"));
-        }
-        if self.policy != Some(sealer.policy) {
-            out.clear();
-            ledger.append(policy, &mut out);
-            emit(&out);
         }
         ledger
     }

@@ -1,16 +1,14 @@
 //! One partition as the brokers hold it, and a daemon that restores and writes it.
 
 use std::cell::Cell;
-use std::ops::Range;
 use std::sync::Arc;
 
 use super::super::super::super::limits::AUDIT_RESTORE_READ_RECORDS_MAX;
 use super::super::super::super::record::{Header, RecordBatch, SourceRecord, Timestamp};
 use super::super::super::commitment::CommitmentKey;
-use super::super::super::entry::Policy;
 use super::super::super::keys::KeyringId;
 use super::super::super::metadata::{AuditState, HeadRef, OffsetMetadata, StoredAt};
-use super::super::super::seal::{Fate, Ledger, Sealer};
+use super::super::super::seal::{Fate, Ledger};
 use super::super::super::testing::Scene;
 use super::super::super::verify::{Start, Trust, Verifier};
 use super::super::{
@@ -25,8 +23,6 @@ const SOURCE_START: i64 = 100;
 pub(super) struct World {
     pub(super) scene: Scene,
     pub(super) commitment_key: CommitmentKey,
-    /// The policy in force.
-    pub(super) policy: String,
     /// Source offset and value.
     pub(super) source: Vec<(i64, String)>,
     pub(super) source_low: i64,
@@ -69,7 +65,6 @@ impl World {
         Self {
             scene,
             commitment_key,
-            policy: "{}".to_owned(),
             source: (SOURCE_START..SOURCE_START + 20).map(|o| (o, format!("v{o}"))).collect(),
             source_low: SOURCE_START,
             source_high: SOURCE_START + 20,
@@ -101,12 +96,9 @@ impl World {
             RestoredAudit::On(chain) => {
                 let sealer = self.scene.sealer();
                 let partitions = restored.partitions;
-                let policy = Policy::new(&self.policy, false).unwrap();
-                let sealer = Sealer { policy: policy.hash().short(), ..sealer };
-                let mut ledger = chain.open(&sealer, &policy, KEYRING, partitions, |entry| {
-                    entries.push(entry.to_vec())
-                });
-                self.seal(&mut ledger, &sealer, restored.position..to, &mut entries);
+                let mut ledger =
+                    chain.open(&sealer, KEYRING, partitions, |entry| entries.push(entry.to_vec()));
+                self.seal(&mut ledger, restored.position, to, &mut entries);
                 AuditState::On(HeadRef {
                     incarnation: ledger.origin().incarnation(),
                     head: ledger.head().unwrap(),
@@ -136,22 +128,16 @@ impl World {
         self.metadata = metadata.encode();
     }
 
-    fn seal(
-        &self,
-        ledger: &mut Ledger,
-        sealer: &Sealer<'_>,
-        range: Range<i64>,
-        entries: &mut Vec<Vec<u8>>,
-    ) {
+    fn seal(&self, ledger: &mut Ledger, from: i64, to: i64, entries: &mut Vec<Vec<u8>>) {
         for (offset, value) in &self.source {
-            if range.contains(offset) {
+            if (from..to).contains(offset) {
                 let record = source_record(&self.scene, *offset, value);
                 let raw = self.commitment_key.commit_raw(&record);
                 ledger.record(*offset, Fate::Forwarded, &raw);
             }
         }
         let mut out = Vec::new();
-        ledger.seal(range.end, Timestamp::EPOCH, sealer, &mut out);
+        ledger.seal(to, Timestamp::EPOCH, &self.scene.sealer(), &mut out);
         entries.push(out);
     }
 
