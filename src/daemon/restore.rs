@@ -20,6 +20,8 @@ pub(crate) struct Restore {
     failures: u32,
     pending_since: Option<Duration>,
     high_first: Option<i64>,
+    /// The committed offset and metadata that the stage was told.
+    committed: Option<(Option<i64>, String)>,
 }
 
 enum State {
@@ -29,6 +31,8 @@ enum State {
     Output(usize),
     /// Waits for the answer to the stage's question.
     Stage(Lookup),
+    /// The stage wants to stop the partition: does the committed offset it went by still stand?
+    Confirm(PartitionStop),
     /// Looks for the writer of an open transaction in output partition `index`.
     Writer { index: usize, resume: Question },
     /// Fences that writer.
@@ -84,6 +88,7 @@ impl Restore {
             failures: 0,
             pending_since: None,
             high_first: None,
+            committed: None,
         }
     }
 
@@ -151,6 +156,7 @@ impl Restore {
             (State::Stage(lookup), Answer::Lookup(result)) => {
                 self.stage_answered(lookup, result, context)
             }
+            (State::Confirm(stop), Answer::Lookup(result)) => self.confirmed(stop, result, context),
             (State::Writer { index, resume }, Answer::Writer(result)) => {
                 self.writer_answered(index, resume, result, context)
             }
@@ -249,6 +255,9 @@ impl Restore {
         context: &mut Context<'_, B, S>,
     ) -> Progress {
         self.settle();
+        if let LookupAnswer::Committed { offset, metadata } = &answer {
+            self.committed = Some((*offset, metadata.clone()));
+        }
         let step = guarded(|| context.stage.restore(context.topic_partition, answer, context.now));
         self.take_step(step, Some(&lookup), context)
     }
@@ -261,7 +270,11 @@ impl Restore {
     ) -> Progress {
         match step {
             Some(RestoreStep::Ready { position }) => Progress::Ready { position },
-            Some(RestoreStep::Stop(stop)) => Progress::Stop(stop),
+            Some(RestoreStep::Stop(stop)) => {
+                self.state = State::Confirm(stop);
+                self.ask(context);
+                Progress::Waiting
+            }
             Some(RestoreStep::Ask(lookup)) if asked_before == Some(&lookup) => {
                 self.state = State::Stage(lookup);
                 self.retry_at = Some(context.monotonic + context.config.retry_min);
@@ -278,6 +291,33 @@ impl Restore {
                 command: "blotter audit verify".to_owned(),
             }),
         }
+    }
+
+    /// A member that does not know yet that it was replaced reads a committed offset, and then what
+    /// the new owner has written since: no harm done, and no alarm. Only a stop whose committed
+    /// offset still stands is one.
+    fn confirmed<B: Broker, S: Stage>(
+        &mut self,
+        stop: PartitionStop,
+        result: Result<LookupAnswer, LookupFailure>,
+        context: &Context<'_, B, S>,
+    ) -> Progress {
+        match result {
+            Ok(LookupAnswer::Committed { offset, metadata }) => {
+                let now = Some((offset, metadata));
+                if self.committed.is_none() || self.committed == now {
+                    return Progress::Stop(stop);
+                }
+                self.state = State::Queued;
+                self.retry_at = Some(context.monotonic + context.config.retry_min);
+            }
+            _ => {
+                self.failures = self.failures.saturating_add(1);
+                self.state = State::Confirm(stop);
+                self.retry_at = Some(context.monotonic + self.back_off(context.config));
+            }
+        }
+        Progress::Waiting
     }
 
     /// Something is pending since `since`: waits, and after a while ends the transaction of the
@@ -400,6 +440,9 @@ impl Restore {
             }
             State::Stage(lookup) => {
                 context.broker.lookup(ticket, context.topic_partition, lookup.clone());
+            }
+            State::Confirm(_) => {
+                context.broker.lookup(ticket, context.topic_partition, Lookup::Committed);
             }
             State::Writer { index, .. } => context.broker.read_writer(ticket, output(*index)),
             State::Fence { transactional_id, .. } => {
