@@ -8,6 +8,28 @@ pub const TENANT_ID_BYTES_MAX: usize = 128;
 
 // ingest
 
+/// Objects and arrays nested deeper are stepped over: no logger puts its fields that deep, and it
+/// bounds both the stack and the work on hostile pairs.
+pub const JSON_DEPTH_MAX: usize = 24;
+
+/// Fields are looked for in this much of a value; a logger writes them first, and the rest of a
+/// huge record is payload.
+pub const SCAN_BYTES_MAX: usize = 1024 * 1024;
+
+/// Longest text of one field: an identity, a name or a reason. Anything longer is a message.
+pub const FIELD_BYTES_MAX: usize = 1024;
+
+/// Names of one kind of field in one set of rules; the table's index is 8 bits wide.
+pub const FIELD_NAMES_MAX: usize = 200;
+
+/// Longest key path of a rule.
+pub const FIELD_NAME_BYTES_MAX: usize = 256;
+
+/// Topics with rules of their own: each has its own compiled table.
+pub const TOPIC_RULES_MAX: usize = 256;
+
+const _: () = assert!(FIELD_NAMES_MAX <= u8::MAX as usize);
+
 // redact
 
 /// Longest value scanned in full; a longer one is masked strictly. Kafka's default maximum is 1 MiB,
@@ -39,8 +61,31 @@ pub const REDACT_KEPT_CHARACTERS_MAX: u8 = 4;
 /// Characters that stay hidden whenever some are kept.
 pub const REDACT_HIDDEN_CHARACTERS_MIN: usize = 6;
 
+/// Entries of a keyring: ten thousand tenants with five kinds of key and twenty epochs.
+pub const KEYRING_ENTRIES_MAX: usize = 1_000_000;
+
 /// The fixed number for JSON numbers: one digit less than the shortest phone number.
 pub const REDACT_NUMBER_REPLACEMENT_MAX: u32 = 999_999;
+/// Longest record that is scanned; a longer one is masked strictly. Kafka's own default for a
+/// message is 1 MiB, and offsets into a record are kept as `u32`.
+pub const RECORD_BYTES_MAX: usize = 64 << 20;
+
+/// Layers of encoding (escapes, JSON in strings, percent, entities ...) undone around a value;
+/// past it the whole string is masked.
+pub const LAYERS_MAX: usize = 12;
+
+/// Longest local part of an address that is looked for: RFC 5321, 4.5.3.1.1. Caps the way back from
+/// each `@`, so that a line of `@` stays linear.
+pub const EMAIL_LOCAL_BYTES_MAX: usize = 64;
+
+/// Longest domain of an address: RFC 5321, 4.5.3.1.2.
+pub const EMAIL_DOMAIN_BYTES_MAX: usize = 255;
+
+/// Rounds of redaction until nothing more is found; a record that needs more is masked strictly.
+pub const REDACTION_ROUNDS_MAX: usize = 4;
+
+/// Findings in one record; more, and the record is masked strictly.
+pub const FINDINGS_MAX: usize = 100_000;
 
 // audit
 
@@ -155,6 +200,45 @@ const _: () = assert!(CAUGHT_UP_HOLD_MS * 10 <= LATE_AFTER_MS);
 const _: () = assert!(SESSIONS_PER_TENANT_MAX <= SESSIONS_PER_PARTITION_MAX);
 
 // alert
+
+/// Rules that run.
+pub const ALERT_RULES_MAX: usize = 200;
+
+/// Longest `for` and `keep_firing_for` of a rule.
+pub const RULE_DURATION_MS_MAX: i64 = 24 * 3_600_000;
+
+/// Longest runbook address and channel name of a rule: each is copied into every message.
+pub const RULE_TEXT_BYTES_MAX: usize = 512;
+
+/// Alerts one measures partition keeps that are not inactive, at about 1 kB each.
+pub const ALERT_INSTANCES_MAX: usize = 20_000;
+
+/// New alerts one measures partition lets through per minute; the others wait.
+pub const NEW_ALERTS_PER_MINUTE_MAX: u32 = 60;
+
+/// A firing alert is re-emitted this often ...
+pub const LEASE_REFRESH_MS: i64 = 60_000;
+
+/// ... and ends by itself this long after its last message (Prometheus's four times).
+pub const LEASE_MS: i64 = 4 * LEASE_REFRESH_MS;
+
+/// The watchdog is re-emitted this often: three chances before it is 45 s old.
+pub const WATCHDOG_REFRESH_MS: i64 = 15_000;
+
+/// A resolve is repeated this often ...
+pub const RESOLVED_REPEAT_MS: i64 = 5 * 60_000;
+
+/// ... for this long, as Prometheus keeps its resolved alerts.
+pub const RESOLVED_REPEATED_FOR_MS: i64 = 15 * 60_000;
+
+/// A resolved alert's key leaves the compacted topic after this.
+pub const ALERT_FORGOTTEN_AFTER_MS: i64 = 24 * 3_600_000;
+
+/// The daemon's alerts about a single event fire for this long.
+pub const SYSTEM_ALERT_HOLD_MS: i64 = 15 * 60_000;
+
+const _: () = assert!(LEASE_MS - LEASE_REFRESH_MS >= 120_000);
+const _: () = assert!(RESOLVED_REPEATED_FOR_MS < ALERT_FORGOTTEN_AFTER_MS);
 
 // emit
 

@@ -106,8 +106,13 @@ pub(super) fn watermarks_of_an_open_transaction<B: Bench>(bench: &B, name: &'sta
     assert_eq!((batch.offsets(), next), (Some((0, 0)), 2));
     session.broker.send_offsets(&[commit_of(&source, 2, "")], CALL).expect("current");
     session.broker.commit(CALL).expect("it stands");
-    let Ok(LookupAnswer::Records { batch, next }) = session.ask(&source, read) else {
-        panic!("the partition can be read");
+    // The commit's markers are written after its answer: until then a read stops before them.
+    let (batch, next) = loop {
+        match session.ask(&source, read.clone()) {
+            Ok(LookupAnswer::Records { next: 2, .. }) => {}
+            Ok(LookupAnswer::Records { batch, next }) => break (batch, next),
+            other => panic!("the partition can be read: {other:?}"),
+        }
     };
     assert_eq!((batch.offsets(), next), (Some((0, 2)), 3));
 }

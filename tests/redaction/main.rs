@@ -1,1 +1,3 @@
-//! placeholder
+//! The redaction engine from outside: quality floors, properties, an independent phone matcher.
+
+mod corpus;

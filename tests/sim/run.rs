@@ -25,7 +25,7 @@ const AUDIT: &str = "app.logs.audit";
 const GROUP: &str = "blotter-scrub";
 
 /// Virtual time within which a calm deployment has read everything.
-const CALM_MS_MAX: i64 = 600_000;
+const CALM_MS_MAX: i64 = 300_000;
 
 /// What an operator does while no daemon runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +80,8 @@ struct Scene {
     is_static: bool,
     slots: Vec<Slot>,
     inputs: Vec<Vec<Input>>,
+    /// Processes whose slot has a newer one, which may have died before it fenced them.
+    doubled: Vec<(ActorId, Stop)>,
     storm_ms: i64,
     mistake: Option<Mistake>,
     /// An offset committed early in the run, with its metadata.
@@ -122,6 +124,7 @@ impl Scene {
             is_static,
             slots,
             inputs: (0..partitions).map(|_| Vec::new()).collect(),
+            doubled: Vec::new(),
             storm_ms: rng.between(5_000, 60_000),
             mistake: rng.one_in(3).then(|| *rng.pick(&mistakes)),
             early: None,
@@ -335,7 +338,8 @@ impl Scene {
     fn start(&mut self, index: usize) {
         let slot = &mut self.slots[index];
         slot.incarnations += 1;
-        slot.stop = Stop::default();
+        let stop = std::mem::take(&mut slot.stop);
+        self.doubled.extend(slot.actor.take().map(|actor| (actor, stop)));
         if !self.is_static {
             slot.config.transactional_id = format!("blotter-{index}-{}", slot.incarnations);
         }
@@ -381,22 +385,21 @@ impl Scene {
     }
 
     fn stop_all(&mut self) -> Result<(), Broken> {
-        for slot in &self.slots {
-            slot.stop.request(StopLevel::Drain);
+        let mut running = std::mem::take(&mut self.doubled);
+        for slot in &mut self.slots {
+            running.extend(slot.actor.take().map(|actor| (actor, slot.stop.clone())));
+            slot.back_at = Timestamp::EPOCH;
         }
-        let running =
-            |slot: &Slot| slot.actor.is_some_and(|actor| self.world.ended(actor).is_none());
+        for (_, stop) in &running {
+            stop.request(StopLevel::Drain);
+        }
         let until = self.world.cluster.now().plus_millis(CALM_MS_MAX);
-        while self.slots.iter().any(running) {
+        while running.iter().any(|(actor, _)| self.world.ended(*actor).is_none()) {
             if self.world.cluster.now() >= until {
                 return Err("a shard does not stop".to_owned());
             }
             self.world.sleep(DRIVER, 200);
             self.check_over()?;
-        }
-        for slot in &mut self.slots {
-            slot.actor = None;
-            slot.back_at = Timestamp::EPOCH;
         }
         Ok(())
     }

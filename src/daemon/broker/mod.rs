@@ -18,6 +18,8 @@
 
 pub mod embedded;
 
+pub mod kafka;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! A real Apache Kafka for the tests: fetched once by Maven, started on free ports in a folder of
 //! its own, killed when the test process ends (however it ends), logs kept.
 
+mod admin;
 mod cluster;
 mod forwarder;
 mod jars;
@@ -10,6 +11,7 @@ mod wait;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+pub(crate) use admin::{Admin, Seen, flush};
 pub(crate) use cluster::Cluster;
 pub(crate) use forwarder::{Direction, Forwarder, Traffic};
 pub(crate) use wait::{Deadline, wait_until};

@@ -261,7 +261,7 @@ impl<'a> Rules<'a> {
                 .single(|layer| match kind {
                     EntityKind::Email => layer.actions.email,
                     EntityKind::Phone => layer.actions.phone,
-                    EntityKind::Custom(_) => layer.actions.pattern,
+                    EntityKind::Custom(_) | EntityKind::Opaque => layer.actions.pattern,
                 })
                 .unwrap_or(Action::Placeholder),
         }

@@ -1,0 +1,460 @@
+//! Settings of the cluster to librdkafka's properties; refuses what would break a guarantee.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use zeroize::Zeroizing;
+
+use super::super::SlotConfig;
+
+/// How to reach and talk to one Kafka cluster. Prints no secret.
+#[derive(Clone, Default)]
+pub struct KafkaConfig {
+    /// `host:port` of one or more brokers, separated by commas.
+    pub brokers: String,
+    /// Encryption and authentication.
+    pub security: Security,
+    /// Any further librdkafka property.
+    pub properties: BTreeMap<String, String>,
+}
+
+/// Encryption and authentication of every connection.
+#[derive(Clone, Debug, Default)]
+pub struct Security {
+    /// TLS, when the connection is encrypted.
+    pub tls: Option<Tls>,
+    /// SASL, when the client authenticates itself by it.
+    pub sasl: Option<Sasl>,
+}
+
+/// TLS with PEM files; empty paths leave librdkafka's defaults (the system's authorities).
+#[derive(Clone, Default)]
+pub struct Tls {
+    /// Certificate authorities.
+    pub ca_file: String,
+    /// Client certificate.
+    pub certificate_file: String,
+    /// Client key.
+    pub key_file: String,
+    /// Password of the client key.
+    pub key_password: Zeroizing<String>,
+}
+
+/// SASL.
+#[derive(Clone, Default)]
+pub struct Sasl {
+    /// `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER` (whose further settings are
+    /// librdkafka properties).
+    pub mechanism: String,
+    /// User name.
+    pub username: String,
+    /// Password.
+    pub password: Zeroizing<String>,
+}
+
+impl fmt::Debug for KafkaConfig {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("KafkaConfig")
+            .field("brokers", &self.brokers)
+            .field("security", &self.security)
+            .field("properties", &self.properties.keys().collect::<Vec<_>>())
+            .finish()
+    }
+}
+
+impl fmt::Debug for Tls {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("Tls");
+        shown.field("ca_file", &self.ca_file).field("certificate_file", &self.certificate_file);
+        shown.finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Sasl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = formatter.debug_struct("Sasl");
+        shown.field("mechanism", &self.mechanism).finish_non_exhaustive()
+    }
+}
+
+/// A librdkafka property that can't be used as it was set.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("kafka.properties: {property} refused: {reason}")]
+pub struct ConfigRefused {
+    /// The property's name.
+    pub property: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// Properties that blotter sets itself, with the reason.
+const OWN: &[(&str, &str)] = &[
+    ("bootstrap.servers", "the brokers are set by kafka.brokers"),
+    ("metadata.broker.list", "the brokers are set by kafka.brokers"),
+    ("group.id", "it names the stage's consumer group, on which committed offsets depend"),
+    ("group.instance.id", "it belongs to one slot; two members with one id fence each other"),
+    ("transactional.id", "it belongs to one slot; two producers with one id fence each other"),
+    ("transaction.timeout.ms", "it bounds how long a dead slot blocks readers; set by the shard"),
+    ("session.timeout.ms", "it must stay above the transaction time-out; set by the shard"),
+    ("group.remote.assignor", "group.protocol=consumer is not supported"),
+    ("topic.blacklist", "it keeps our own outputs out of the input patterns"),
+    ("statistics.interval.ms", "caught-up and lag come from the statistics, once a second"),
+];
+
+/// Properties that may be set to these values only, with what another value would break.
+const FIXED: &[(&str, &[&str], &str)] = &[
+    ("enable.auto.commit", &["false"], "offsets are committed in the transaction only"),
+    ("enable.auto.offset.store", &["false"], "offsets are committed in the transaction only"),
+    ("isolation.level", &["read_committed"], "aborted records would be processed"),
+    ("group.protocol", &["classic"], "the consumer protocol of the client loses its epoch"),
+    ("enable.idempotence", &["true"], "retries would double records"),
+    ("acks", &["all", "-1"], "acknowledged records could be lost"),
+    ("request.required.acks", &["all", "-1"], "acknowledged records could be lost"),
+    ("auto.offset.reset", &["error"], "records would be skipped or read again in silence"),
+    ("enable.partition.eof", &["false"], "end-of-partition errors name no topic"),
+    ("delivery.report.only.error", &["false"], "every delivery is counted before a commit"),
+    ("partitioner", &["murmur2_random"], "keys would move to other partitions"),
+    ("allow.auto.create.topics", &["false"], "topics need the configuration of `topics create`"),
+    (
+        "partition.assignment.strategy",
+        &["cooperative-sticky", "range", "roundrobin"],
+        "members of one group must agree on one protocol",
+    ),
+];
+
+/// Values used unless a property says otherwise; `research` figures: a `fetch.queue.backoff.ms` of
+/// 1,000 reads 70,000 records/s with a bounded prefetch, 5 reads 290,000.
+const COMMON: &[(&str, &str)] = &[
+    ("client.id", "blotter"),
+    ("socket.keepalive.enable", "true"),
+    ("socket.timeout.ms", "10000"),
+    ("reconnect.backoff.max.ms", "1000"),
+    ("topic.metadata.refresh.interval.ms", "30000"),
+    ("allow.auto.create.topics", "false"),
+];
+
+/// What `socket.timeout.ms` above says; a producer's must not exceed its transaction's time-out.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+
+const CONSUMER: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("isolation.level", "read_committed"),
+    ("auto.offset.reset", "error"),
+    ("check.crcs", "true"),
+    ("fetch.queue.backoff.ms", "5"),
+    ("fetch.wait.max.ms", "50"),
+    ("fetch.error.backoff.ms", "100"),
+    ("fetch.message.max.bytes", "1048576"),
+    ("queued.min.messages", "10000"),
+    ("queued.max.messages.kbytes", "8192"),
+];
+
+const MEMBER: &[(&str, &str)] = &[
+    ("partition.assignment.strategy", "cooperative-sticky"),
+    ("heartbeat.interval.ms", "1000"),
+    ("statistics.interval.ms", "1000"),
+];
+
+const PRODUCER: &[(&str, &str)] = &[
+    ("enable.idempotence", "true"),
+    ("acks", "all"),
+    ("partitioner", "murmur2_random"),
+    ("compression.type", "lz4"),
+    ("linger.ms", "5"),
+    // How long a record waits for a topic the brokers do not know (30 s by default).
+    ("topic.metadata.propagation.max.ms", "5000"),
+    ("batch.size", "1000000"),
+    ("queue.buffering.max.kbytes", "65536"),
+];
+
+impl KafkaConfig {
+    /// Checks every property by name and value, without touching the network.
+    ///
+    /// # Errors
+    /// The first property that would break a guarantee or that librdkafka does not know.
+    pub fn check(&self) -> Result<(), ConfigRefused> {
+        for (name, value) in &self.properties {
+            check_property(name, value)?;
+        }
+        let known = self.client(CONSUMER).create_native_config();
+        known.map(drop).map_err(|error| ConfigRefused::by_client(&error))
+    }
+
+    /// Checks the properties against the time-outs of a slot.
+    ///
+    /// # Errors
+    /// A message may live longer than its transaction.
+    pub fn check_slot(&self, slot: &SlotConfig) -> Result<(), ConfigRefused> {
+        let transaction_ms = slot.transaction_timeout.as_millis();
+        let bounded = [
+            ("message.timeout.ms", "a record"),
+            ("delivery.timeout.ms", "a record"),
+            ("socket.timeout.ms", "a request"),
+        ];
+        for (name, what) in bounded {
+            let Some(value) = self.properties.get(name) else { continue };
+            let fits = value.parse::<u128>().is_ok_and(|ms| (1..=transaction_ms).contains(&ms));
+            if !fits {
+                let reason =
+                    format!("{what} must not outlive its transaction of {transaction_ms} ms");
+                return Err(ConfigRefused { property: name.to_owned(), reason });
+            }
+        }
+        Ok(())
+    }
+
+    /// Properties of a client that only asks and administers.
+    pub(crate) fn client(&self, defaults: &[(&str, &str)]) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set_log_level(RDKafkaLogLevel::Info);
+        for (name, value) in COMMON.iter().chain(defaults) {
+            config.set(*name, *value);
+        }
+        self.security.apply(&mut config);
+        for (name, value) in &self.properties {
+            config.set(name, value);
+        }
+        config.set("bootstrap.servers", &self.brokers);
+        config
+    }
+
+    /// Properties of a slot's group member.
+    pub(super) fn member(&self, slot: &SlotConfig) -> ClientConfig {
+        let defaults: Vec<_> = CONSUMER.iter().chain(MEMBER).copied().collect();
+        let mut config = self.client(&defaults);
+        config.set("group.id", &slot.group);
+        if let Some(instance_id) = &slot.instance_id {
+            config.set("group.instance.id", instance_id);
+        }
+        config.set("session.timeout.ms", millis(slot.session_timeout));
+        let excluded: Vec<String> = slot
+            .subscription
+            .excluded
+            .iter()
+            .map(|topic| format!("^{}$", topic.replace('.', "\\.")))
+            .collect();
+        if !excluded.is_empty() {
+            config.set("topic.blacklist", excluded.join(","));
+        }
+        config
+    }
+
+    /// Properties of a consumer that reads for look-ups: never joins the group, reports the end of
+    /// a partition, waits for nothing.
+    pub(super) fn reader(&self, slot: &SlotConfig, isolation: &str) -> ClientConfig {
+        let mut config = self.client(CONSUMER);
+        config.remove("group.instance.id");
+        config.remove("partition.assignment.strategy");
+        config
+            .set("group.id", &slot.group)
+            .set("isolation.level", isolation)
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "10")
+            .set("queued.max.messages.kbytes", "2048");
+        config
+    }
+
+    /// Properties of a slot's transactional producer.
+    pub(super) fn producer(&self, slot: &SlotConfig) -> ClientConfig {
+        let mut config = self.client(PRODUCER);
+        let timeout = millis(slot.transaction_timeout);
+        let named = |name: &str| self.properties.contains_key(name);
+        if !named("message.timeout.ms") && !named("delivery.timeout.ms") {
+            config.set("message.timeout.ms", &timeout);
+        }
+        if !named("socket.timeout.ms") {
+            config.set("socket.timeout.ms", millis(slot.transaction_timeout.min(REQUEST_TIMEOUT)));
+        }
+        config.set("transaction.timeout.ms", timeout);
+        config.set("transactional.id", &slot.transactional_id);
+        config
+    }
+}
+
+impl Security {
+    fn apply(&self, config: &mut ClientConfig) {
+        let protocol = match (&self.tls, &self.sasl) {
+            (None, None) => return,
+            (Some(_), None) => "ssl",
+            (None, Some(_)) => "sasl_plaintext",
+            (Some(_), Some(_)) => "sasl_ssl",
+        };
+        config.set("security.protocol", protocol);
+        let mut set = |name: &str, value: &str| {
+            if !value.is_empty() {
+                config.set(name, value);
+            }
+        };
+        if let Some(tls) = &self.tls {
+            set("ssl.ca.location", &tls.ca_file);
+            set("ssl.certificate.location", &tls.certificate_file);
+            set("ssl.key.location", &tls.key_file);
+            set("ssl.key.password", &tls.key_password);
+        }
+        if let Some(sasl) = &self.sasl {
+            set("sasl.mechanism", &sasl.mechanism);
+            set("sasl.username", &sasl.username);
+            set("sasl.password", &sasl.password);
+        }
+    }
+}
+
+impl ConfigRefused {
+    fn by_client(error: &KafkaError) -> Self {
+        match error {
+            // The client's own words repeat the value, which may be a secret.
+            KafkaError::ClientConfig(_, _, property, _) => Self {
+                property: property.clone(),
+                reason: "librdkafka does not know it, or not this value".to_owned(),
+            },
+            other => Self { property: "librdkafka".to_owned(), reason: other.to_string() },
+        }
+    }
+}
+
+fn check_property(name: &str, value: &str) -> Result<(), ConfigRefused> {
+    let refuse = |reason: String| Err(ConfigRefused { property: name.to_owned(), reason });
+    if let Some((_, reason)) = OWN.iter().find(|(own, _)| *own == name) {
+        return refuse(format!("blotter sets it itself ({reason})"));
+    }
+    if let Some((_, allowed, reason)) = FIXED.iter().find(|(fixed, ..)| *fixed == name)
+        && !allowed.contains(&value)
+    {
+        return refuse(format!("only {} is possible: {reason}", allowed.join(" or ")));
+    }
+    Ok(())
+}
+
+fn millis(duration: Duration) -> String {
+    duration.as_millis().to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(name: &str, value: &str) -> KafkaConfig {
+        KafkaConfig {
+            brokers: "b:9092".into(),
+            properties: BTreeMap::from([(name.to_owned(), value.to_owned())]),
+            ..KafkaConfig::default()
+        }
+    }
+
+    fn slot() -> SlotConfig {
+        SlotConfig {
+            group: "g".into(),
+            instance_id: Some("i".into()),
+            transactional_id: "t".into(),
+            subscription: super::super::super::Subscription {
+                topics: Vec::new(),
+                patterns: Vec::new(),
+                excluded: vec!["app.logs.redacted".into(), "b".into()],
+            },
+            poll_records_max: 1,
+            poll_bytes_max: 1,
+            transaction_timeout: Duration::from_secs(10),
+            session_timeout: Duration::from_secs(15),
+            operation_timeout: Duration::from_secs(1),
+            lookup_timeout: Duration::from_secs(1),
+            lookup_bytes_max: 1,
+        }
+    }
+
+    #[test]
+    fn what_breaks_a_guarantee_is_refused_by_name_with_the_reason() {
+        let refused = [
+            ("enable.auto.commit", "true"),
+            ("enable.auto.offset.store", "true"),
+            ("isolation.level", "read_uncommitted"),
+            ("group.protocol", "consumer"),
+            ("group.remote.assignor", "uniform"),
+            ("transactional.id", "x"),
+            ("group.id", "x"),
+            ("group.instance.id", "x"),
+            ("enable.idempotence", "false"),
+            ("acks", "1"),
+            ("request.required.acks", "0"),
+            ("auto.offset.reset", "latest"),
+            ("enable.partition.eof", "true"),
+            ("delivery.report.only.error", "true"),
+            ("partitioner", "consistent"),
+            ("partition.assignment.strategy", "cooperative-sticky,range"),
+            ("allow.auto.create.topics", "true"),
+            ("bootstrap.servers", "x:1"),
+            ("metadata.broker.list", "x:1"),
+            ("session.timeout.ms", "1"),
+            ("transaction.timeout.ms", "1"),
+            ("topic.blacklist", "x"),
+            ("statistics.interval.ms", "0"),
+        ];
+        for (name, value) in refused {
+            let error = with(name, value).check().expect_err(name);
+            assert_eq!(error.property, name);
+            assert!(error.to_string().contains(name) && error.reason.len() > 20, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_keeps_the_guarantees_is_taken() {
+        let taken = [
+            ("enable.auto.commit", "false"),
+            ("acks", "all"),
+            ("acks", "-1"),
+            ("isolation.level", "read_committed"),
+            ("partition.assignment.strategy", "range"),
+            ("compression.type", "zstd"),
+            ("client.rack", "eu-1"),
+            ("sasl.oauthbearer.config", "principal=x"),
+        ];
+        for (name, value) in taken {
+            assert_eq!(with(name, value).check(), Ok(()), "{name}={value}");
+        }
+    }
+
+    #[test]
+    fn a_record_never_outlives_its_transaction() {
+        for (value, fits) in [("10000", true), ("10001", false), ("0", false), ("soon", false)] {
+            for name in ["message.timeout.ms", "delivery.timeout.ms", "socket.timeout.ms"] {
+                assert_eq!(with(name, value).check_slot(&slot()).is_ok(), fits, "{name}={value}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_property_is_named_and_its_value_is_not() {
+        let error = with("compresion.type", "hush-hush").check().expect_err("unknown");
+        assert_eq!(error.property, "compresion.type");
+        assert!(!error.to_string().contains("hush"), "{error}");
+        let error = with("linger.ms", "hush-hush").check().expect_err("not a number");
+        assert!(!error.to_string().contains("hush"), "{error}");
+    }
+
+    #[test]
+    fn secrets_are_not_printed() {
+        let mut config = with("ssl.key.pem", "hush-1");
+        config.security = Security {
+            tls: Some(Tls { key_password: "hush-2".to_owned().into(), ..Tls::default() }),
+            sasl: Some(Sasl { password: "hush-3".to_owned().into(), ..Sasl::default() }),
+        };
+        assert!(!format!("{config:?}").contains("hush"), "{config:?}");
+    }
+
+    #[test]
+    fn slots_get_their_ids_and_our_outputs_are_hidden_from_patterns() {
+        let member = with("client.rack", "r").member(&slot());
+        assert_eq!(member.get("group.instance.id"), Some("i"));
+        assert_eq!(member.get("topic.blacklist"), Some("^app\\.logs\\.redacted$,^b$"));
+        assert_eq!(member.get("session.timeout.ms"), Some("15000"));
+        let producer = with("client.rack", "r").producer(&slot());
+        assert_eq!(producer.get("transactional.id"), Some("t"));
+        assert_eq!(producer.get("message.timeout.ms"), Some("10000"));
+        assert_eq!(with("a", "b").reader(&slot(), "read_committed").get("group.instance.id"), None);
+    }
+}

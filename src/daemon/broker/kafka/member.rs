@@ -1,0 +1,509 @@
+//! The group member of a slot: records, rebalances, positions.
+
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata, RebalanceProtocol};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+
+use super::super::{
+    BrokerError, BrokerErrorKind, Event, PartitionFailure, RecordBatch, SlotConfig, Subscription,
+    TopicPartition,
+};
+use super::config::KafkaConfig;
+use super::context::{MemberContext, PartitionStatistics, Rebalance};
+use super::errors::{by_code, classify, partition_failure};
+use super::lookups::{Answer, Helper, Task};
+use crate::daemon::clock::{Clock, SystemClock};
+use crate::pipeline::record::{Header, Timestamp};
+
+/// Longest wait while a look-up is under way: its answer does not wake the consumer.
+const ANSWER_POLL: Duration = Duration::from_millis(5);
+
+/// Time between two tries of a seek that came before the fetcher had started.
+const SEEK_RETRY: Duration = Duration::from_millis(2);
+
+/// Statistics emitted before a seek took effect may still be on their way: of a partition that has
+/// given no record since its start the third ones (2 s) are the first to be believed.
+const STATISTICS_UNTRUSTED: u8 = 2;
+
+pub(super) struct Member {
+    /// Present until closed.
+    consumer: Option<BaseConsumer<MemberContext>>,
+    partitions: Vec<Partition>,
+    metadata: Option<ConsumerGroupMetadata>,
+    /// The rebalance handed out and not yet answered.
+    unanswered: Option<Rebalance>,
+    /// A failed partition was assigned anew since the queue was last empty: a revocation that was
+    /// already under way then has been answered by that, so it counts as lost.
+    reassigned: bool,
+    poll_records_max: usize,
+    poll_bytes_max: usize,
+    operation_timeout: Duration,
+}
+
+struct Partition {
+    topic_partition: TopicPartition,
+    state: State,
+    /// Index of its batch in the poll under way.
+    batch: Option<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Paused,
+    Running { next: i64, gave_records: bool, believed: bool, statistics_seen: u8 },
+    Failed,
+}
+
+impl Member {
+    pub(super) fn join(config: &KafkaConfig, slot: &SlotConfig) -> Result<Self, BrokerError> {
+        let context = MemberContext::default();
+        let consumer: BaseConsumer<MemberContext> = config
+            .member(slot)
+            .create_with_context(context)
+            .map_err(|error| classify("create consumer", &error))?;
+        let topics = subscription(&slot.subscription);
+        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+        consumer.subscribe(&topics).map_err(|error| classify("subscribe", &error))?;
+        Ok(Self {
+            consumer: Some(consumer),
+            partitions: Vec::new(),
+            metadata: None,
+            unanswered: None,
+            reassigned: false,
+            poll_records_max: slot.poll_records_max,
+            poll_bytes_max: slot.poll_bytes_max,
+            operation_timeout: slot.operation_timeout,
+        })
+    }
+
+    fn consumer(&self) -> &BaseConsumer<MemberContext> {
+        self.consumer.as_ref().expect("present until closed")
+    }
+
+    pub(super) fn group_metadata(&self) -> Option<&ConsumerGroupMetadata> {
+        self.metadata.as_ref()
+    }
+
+    pub(super) fn poll(
+        &mut self,
+        wait: Duration,
+        helper: &mut Helper,
+        batches: &mut Vec<RecordBatch>,
+        events: &mut Vec<Event>,
+    ) -> Result<(), BrokerError> {
+        let clock = SystemClock::new();
+        let mut taken = Taken { records: 0, bytes: 0 };
+        let known = events.len();
+        let mut outcome = loop {
+            let left = wait.saturating_sub(clock.monotonic());
+            let slice = if helper.is_busy() { left.min(ANSWER_POLL) } else { left };
+            let outcome = self.poll_once(slice, &mut taken, helper, batches, events);
+            self.collect_events(helper, events);
+            if outcome.is_err() || taken.records > 0 || events.len() > known {
+                break outcome.map(drop);
+            }
+            if clock.monotonic() >= wait {
+                break Ok(());
+            }
+        };
+        while outcome.is_ok()
+            && taken.records < self.poll_records_max
+            && taken.bytes < self.poll_bytes_max
+        {
+            match self.poll_once(Duration::ZERO, &mut taken, helper, batches, events) {
+                Ok(true) => {}
+                Ok(false) => break,
+                Err(error) => outcome = Err(error),
+            }
+        }
+        self.collect_events(helper, events);
+        for partition in &mut self.partitions {
+            partition.batch = None;
+        }
+        outcome
+    }
+
+    /// Takes what the client has next; `false` when there was neither a record nor an error.
+    fn poll_once(
+        &mut self,
+        wait: Duration,
+        taken: &mut Taken,
+        helper: &mut Helper,
+        batches: &mut Vec<RecordBatch>,
+        events: &mut Vec<Event>,
+    ) -> Result<bool, BrokerError> {
+        let consumer = self.consumer.as_ref().expect("present until closed");
+        match consumer.poll(wait) {
+            None => Ok(false),
+            Some(Ok(message)) => {
+                take(&mut self.partitions, &message, taken, batches);
+                Ok(true)
+            }
+            Some(Err(error)) => self.read_error(&error, helper, events).map(|()| true),
+        }
+    }
+
+    fn read_error(
+        &self,
+        error: &KafkaError,
+        helper: &mut Helper,
+        events: &mut Vec<Event>,
+    ) -> Result<(), BrokerError> {
+        if let Some((code, detail)) = self.consumer().client().fatal_error() {
+            let kind = match by_code(code) {
+                Some(BrokerErrorKind::InstanceFenced) => BrokerErrorKind::InstanceFenced,
+                _ => BrokerErrorKind::Fatal,
+            };
+            return Err(BrokerError::new(kind, "poll", detail));
+        }
+        let Some(code) = error.rdkafka_error_code() else { return Ok(()) };
+        if code == RDKafkaErrorCode::GroupAuthorizationFailed {
+            return Err(classify("poll", error));
+        }
+        match partition_failure(code) {
+            // The error names no partition; the watermarks tell which one it is.
+            Some(PartitionFailure::OffsetOutOfRange) => helper.ask(Task::Probe(self.positions())),
+            Some(failure) => events.push(Event::PartitionFailed { topic_partition: None, failure }),
+            None => tracing::debug!(target: "librdkafka", %error, "passing fault"),
+        }
+        Ok(())
+    }
+
+    fn positions(&self) -> Vec<(TopicPartition, i64)> {
+        let running = self.partitions.iter().filter_map(|partition| match partition.state {
+            State::Running { next, .. } => Some((partition.topic_partition.clone(), next)),
+            State::Paused | State::Failed => None,
+        });
+        running.collect()
+    }
+
+    fn collect_events(&mut self, helper: &mut Helper, events: &mut Vec<Event>) {
+        self.hand_out_rebalance(events);
+        if let Some(statistics) = self.consumer().context().take_statistics() {
+            for (topic, of_topic) in &statistics.topics {
+                for numbers in of_topic.partitions.values() {
+                    self.take_statistics(topic, numbers, events);
+                }
+            }
+        }
+        while let Some(answer) = helper.answer() {
+            match answer {
+                Answer::Event(event) => events.push(event),
+                Answer::Failed(failed) => self.fail(failed, events),
+            }
+        }
+    }
+
+    /// One at a time: the next one comes when this one has been answered.
+    fn hand_out_rebalance(&mut self, events: &mut Vec<Event>) {
+        if self.unanswered.is_some() {
+            return;
+        }
+        let Some(mut rebalance) = self.consumer().context().take_rebalance() else {
+            self.reassigned = false;
+            return;
+        };
+        if let Rebalance::Revoked { lost, .. } = &mut rebalance {
+            *lost |= self.reassigned;
+        }
+        // Taken here and nowhere else: a member that slept presents its old generation. One that
+        // was thrown out presents none: without a member the broker would not fence it.
+        let lost = matches!(rebalance, Rebalance::Revoked { lost: true, .. });
+        self.metadata = if lost { None } else { self.consumer().group_metadata() };
+        events.push(self.announce(&rebalance));
+        self.unanswered = Some(rebalance);
+    }
+
+    fn announce(&mut self, rebalance: &Rebalance) -> Event {
+        match rebalance {
+            Rebalance::Assigned(partitions) => Event::Assigned(partitions.clone()),
+            Rebalance::Revoked { partitions, lost } => {
+                for partition in &mut self.partitions {
+                    if partitions.contains(&partition.topic_partition) {
+                        partition.state = State::Paused;
+                    }
+                }
+                Event::Revoked { partitions: partitions.clone(), lost: *lost }
+            }
+        }
+    }
+
+    /// The statistics come through the same queue as the records, behind every record that was
+    /// fetched before them: where the fetcher stood at the end and that end is not above the next
+    /// offset to hand out, everything visible has been handed out.
+    fn take_statistics(
+        &mut self,
+        topic: &str,
+        numbers: &PartitionStatistics,
+        events: &mut Vec<Event>,
+    ) {
+        let Some(partition) = find(&mut self.partitions, topic, numbers.partition) else { return };
+        let State::Running { next, gave_records, believed, statistics_seen } = &mut partition.state
+        else {
+            return;
+        };
+        let trusted = *believed || *statistics_seen >= STATISTICS_UNTRUSTED;
+        *believed = trusted || *gave_records;
+        *statistics_seen = statistics_seen.saturating_add(1);
+        let end_offset = numbers.eof_offset;
+        if trusted && end_offset == numbers.next_offset && end_offset >= *next {
+            let topic_partition = partition.topic_partition.clone();
+            events.push(Event::CaughtUp { topic_partition, end_offset });
+        }
+        if numbers.ls_offset >= 0 {
+            let records = u64::try_from(numbers.ls_offset - *next).unwrap_or(0);
+            let topic_partition = partition.topic_partition.clone();
+            events.push(Event::Lag { topic_partition, records });
+        }
+    }
+
+    fn fail(&mut self, failed: Vec<(TopicPartition, PartitionFailure)>, events: &mut Vec<Event>) {
+        if failed.is_empty() {
+            let failure = PartitionFailure::OffsetOutOfRange;
+            events.push(Event::PartitionFailed { topic_partition: None, failure });
+        }
+        for (topic_partition, failure) in failed {
+            let partition =
+                find(&mut self.partitions, &topic_partition.topic, topic_partition.partition);
+            if let Some(partition) = partition
+                && matches!(partition.state, State::Running { .. })
+            {
+                partition.state = State::Failed;
+                let topic_partition = Some(topic_partition);
+                events.push(Event::PartitionFailed { topic_partition, failure });
+            }
+        }
+    }
+
+    pub(super) fn accept(&mut self, partitions: &[TopicPartition]) -> Result<(), BrokerError> {
+        self.unanswered = None;
+        // The end is a start position that always exists; nothing is read before `start` seeks.
+        let list = list(partitions, Offset::End)?;
+        let outcome = match self.consumer().rebalance_protocol() {
+            RebalanceProtocol::Cooperative => self.consumer().incremental_assign(&list),
+            RebalanceProtocol::Eager | RebalanceProtocol::None => self.consumer().assign(&list),
+        };
+        outcome.map_err(|error| classify("assign", &error))?;
+        self.consumer().pause(&list).map_err(|error| classify("pause", &error))?;
+        for topic_partition in partitions {
+            self.partitions.retain(|known| known.topic_partition != *topic_partition);
+            let topic_partition = topic_partition.clone();
+            self.partitions.push(Partition { topic_partition, state: State::Paused, batch: None });
+        }
+        Ok(())
+    }
+
+    pub(super) fn release(&mut self, partitions: &[TopicPartition]) -> Result<(), BrokerError> {
+        self.unanswered = None;
+        let held: Vec<_> = partitions
+            .iter()
+            .filter(|gone| self.partitions.iter().any(|known| known.topic_partition == **gone))
+            .cloned()
+            .collect();
+        self.partitions.retain(|known| !partitions.contains(&known.topic_partition));
+        let outcome = match self.consumer().rebalance_protocol() {
+            RebalanceProtocol::Cooperative => {
+                self.consumer().incremental_unassign(&list(&held, Offset::Invalid)?)
+            }
+            RebalanceProtocol::Eager | RebalanceProtocol::None => self.consumer().unassign(),
+        };
+        outcome.map_err(|error| classify("unassign", &error))
+    }
+
+    pub(super) fn start(
+        &mut self,
+        topic_partition: &TopicPartition,
+        position: i64,
+    ) -> Result<(), BrokerError> {
+        let state = self.partition(topic_partition, "start")?.state;
+        let one = std::slice::from_ref(topic_partition);
+        if state == State::Failed {
+            self.assign_anew(one, position)?;
+        } else {
+            self.pause(topic_partition)?;
+            self.seek(one, position)?;
+        }
+        let resumed = self.consumer().resume(&list(one, Offset::Invalid)?);
+        resumed.map_err(|error| classify("resume", &error))?;
+        self.partition(topic_partition, "start")?.state = State::Running {
+            next: position,
+            gave_records: false,
+            believed: false,
+            statistics_seen: 0,
+        };
+        Ok(())
+    }
+
+    fn seek(&self, one: &[TopicPartition], position: i64) -> Result<(), BrokerError> {
+        let clock = SystemClock::new();
+        loop {
+            let left = self.operation_timeout.saturating_sub(clock.monotonic());
+            let wanted = list(one, Offset::Offset(position))?;
+            let sought =
+                self.consumer().seek_partitions(wanted, left.max(SEEK_RETRY)).map_err(|error| {
+                    BrokerError::new(BrokerErrorKind::Retriable, "seek", error.to_string())
+                })?;
+            let outcome = sought.elements().first().map_or(Ok(()), |element| element.error());
+            let Err(error) = outcome else { return Ok(()) };
+            // The fetcher of a partition just assigned may not have started yet.
+            let early = matches!(
+                error.rdkafka_error_code(),
+                Some(RDKafkaErrorCode::State | RDKafkaErrorCode::PreviousInProgress)
+            );
+            if !early || clock.monotonic() >= self.operation_timeout {
+                let detail = error.to_string();
+                return Err(BrokerError::new(BrokerErrorKind::Retriable, "seek", detail));
+            }
+            std::thread::park_timeout(SEEK_RETRY);
+        }
+    }
+
+    /// The fetcher of a partition whose offset was out of range stands still for good, and a seek
+    /// is refused: only a new assignment starts it.
+    fn assign_anew(&mut self, one: &[TopicPartition], position: i64) -> Result<(), BrokerError> {
+        const OPERATION: &str = "start a failed partition";
+        let refuse = |kind, detail: &str| Err(BrokerError::new(kind, OPERATION, detail));
+        if !matches!(self.consumer().rebalance_protocol(), RebalanceProtocol::Cooperative) {
+            return refuse(BrokerErrorKind::Fatal, "an eager member is assigned as a whole");
+        }
+        if self.unanswered.is_some() {
+            return refuse(BrokerErrorKind::Retriable, "a rebalance waits for its answer");
+        }
+        self.reassigned = true;
+        let list = list(one, Offset::Offset(position))?;
+        self.consumer()
+            .incremental_unassign(&list)
+            .and_then(|()| self.consumer().incremental_assign(&list))
+            .map_err(|error| classify(OPERATION, &error))
+    }
+
+    pub(super) fn pause(&mut self, topic_partition: &TopicPartition) -> Result<(), BrokerError> {
+        let one = list(std::slice::from_ref(topic_partition), Offset::Invalid)?;
+        let partition = self.partition(topic_partition, "pause")?;
+        if partition.state != State::Failed {
+            partition.state = State::Paused;
+        }
+        self.consumer().pause(&one).map_err(|error| classify("pause", &error))
+    }
+
+    fn partition(
+        &mut self,
+        wanted: &TopicPartition,
+        operation: &'static str,
+    ) -> Result<&mut Partition, BrokerError> {
+        let found = find(&mut self.partitions, &wanted.topic, wanted.partition);
+        found.ok_or_else(|| {
+            let detail = format!("{wanted} is not assigned");
+            BrokerError::new(BrokerErrorKind::StaleMember, operation, detail)
+        })
+    }
+
+    /// Leaves (or, as a static member, does not) and waits for that at most `timeout`.
+    pub(super) fn close(mut self, timeout: Duration) {
+        if let Some(done) = self.shut() {
+            // Past the time-out the thread goes on by itself and ends with the process.
+            let _ = done.recv_timeout(timeout);
+        }
+    }
+
+    /// Answers what waits for an answer (closing would wait for it for ever) and drops the client
+    /// on a thread of its own, since that may wait for a broker.
+    fn shut(&mut self) -> Option<std::sync::mpsc::Receiver<()>> {
+        let consumer = self.consumer.take()?;
+        consumer.context().close();
+        let cooperative = matches!(consumer.rebalance_protocol(), RebalanceProtocol::Cooperative);
+        let queued = std::iter::from_fn(|| consumer.context().take_rebalance());
+        for rebalance in self.unanswered.take().into_iter().chain(queued) {
+            let answered = match (rebalance, cooperative) {
+                (Rebalance::Assigned(_), true) => {
+                    consumer.incremental_assign(&TopicPartitionList::new())
+                }
+                (Rebalance::Revoked { partitions, .. }, true) => list(&partitions, Offset::Invalid)
+                    .map_or(Ok(()), |gone| consumer.incremental_unassign(&gone)),
+                (_, false) => consumer.unassign(),
+            };
+            if let Err(error) = answered {
+                tracing::debug!(target: "librdkafka", %error, "rebalance while closing");
+            }
+        }
+        let (sender, done) = std::sync::mpsc::channel();
+        let dropping = std::thread::Builder::new().name("blotter-drop".into());
+        let spawned = dropping.spawn(move || {
+            drop(consumer);
+            // Nobody may be waiting any more.
+            let _ = sender.send(());
+        });
+        spawned.is_ok().then_some(done)
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        drop(self.shut());
+    }
+}
+
+struct Taken {
+    records: usize,
+    bytes: usize,
+}
+
+fn take(
+    partitions: &mut [Partition],
+    message: &BorrowedMessage<'_>,
+    taken: &mut Taken,
+    batches: &mut Vec<RecordBatch>,
+) {
+    let Some(partition) = find(partitions, message.topic(), message.partition()) else { return };
+    let State::Running { next, gave_records, .. } = &mut partition.state else { return };
+    let offset = message.offset();
+    // The client has been seen to deliver an offset twice right after an assignment.
+    if offset < *next {
+        return;
+    }
+    *next = offset + 1;
+    *gave_records = true;
+    let index = *partition.batch.get_or_insert_with(|| {
+        batches.push(RecordBatch::new(partition.topic_partition.clone()));
+        batches.len() - 1
+    });
+    let batch = &mut batches[index];
+    let before = batch.size_bytes();
+    let headers = message.headers().into_iter().flat_map(|headers| {
+        headers.iter().map(|header| Header { name: header.key, value: header.value })
+    });
+    // Records of the oldest formats carry no timestamp; Kafka writes that as -1.
+    let timestamp = Timestamp::from_millis(message.timestamp().to_millis().unwrap_or(-1));
+    batch.push(offset, timestamp, message.key(), message.payload(), headers);
+    taken.records += 1;
+    taken.bytes += batch.size_bytes() - before;
+}
+
+fn find<'a>(
+    partitions: &'a mut [Partition],
+    topic: &str,
+    number: i32,
+) -> Option<&'a mut Partition> {
+    partitions.iter_mut().find(|known| {
+        known.topic_partition.partition == number && &*known.topic_partition.topic == topic
+    })
+}
+
+fn list(partitions: &[TopicPartition], offset: Offset) -> Result<TopicPartitionList, BrokerError> {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for TopicPartition { topic, partition } in partitions {
+        list.add_partition_offset(topic, *partition, offset)
+            .map_err(|error| classify("list partitions", &error))?;
+    }
+    Ok(list)
+}
+
+/// librdkafka takes a topic that starts with `^` for a regular expression (POSIX extended).
+fn subscription(subscription: &Subscription) -> Vec<String> {
+    let names = subscription.topics.iter().map(|topic| topic.to_string());
+    let patterns = subscription.patterns.iter().map(|pattern| format!("^({pattern})$"));
+    names.chain(patterns).collect()
+}
