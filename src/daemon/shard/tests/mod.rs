@@ -369,6 +369,24 @@ fn a_partition_the_stage_wants_paused_is_paused_alone() {
 }
 
 #[test]
+fn a_stop_is_told_only_while_the_committed_offset_stands() {
+    let mut bench = Bench::with(1, 10, |stage| stage.stops = 1);
+    let committed =
+        |offset| Ok(LookupAnswer::Committed { offset: Some(offset), metadata: "1".to_owned() });
+    let answers = VecDeque::from([committed(3), committed(4), committed(0)]);
+    bench.world().lookups.insert("committed in/0".to_owned(), answers);
+    bench.turns(30).unwrap();
+    assert_eq!(bench.world().count("assign in/0"), 2, "another owner was at work");
+    bench.assert_exactly_once(10);
+
+    let mut bench = Bench::with(1, 10, |stage| stage.stops = 1);
+    bench.turns(30).unwrap();
+    assert!(stopped("chain_broken", &bench.health));
+    bench.turns(200).unwrap();
+    bench.assert_exactly_once(10);
+}
+
+#[test]
 fn failures_of_a_neighbour_do_not_set_a_restore_back() {
     let mut bench = Bench::new(2, 10);
     let slow = (0..4).map(|_| Err(LookupFailure::Other("slow".to_owned()))).collect();

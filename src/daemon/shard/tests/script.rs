@@ -283,6 +283,8 @@ pub(super) struct Echo {
     /// Adds an offset of a partition that is not its own.
     pub(super) foreign: bool,
     pub(super) pauses: Vec<(TopicPartition, PartitionStop)>,
+    /// Restores that end in a stop.
+    pub(super) stops: usize,
 }
 
 impl Echo {
@@ -330,6 +332,14 @@ impl Stage for Echo {
         _now: Timestamp,
     ) -> RestoreStep {
         let LookupAnswer::Committed { offset, metadata } = answer else { panic!("never asked") };
+        if self.stops > 0 {
+            self.stops -= 1;
+            return RestoreStep::Stop(PartitionStop {
+                reason: "chain_broken",
+                detail: String::new(),
+                command: String::new(),
+            });
+        }
         let position = offset.unwrap_or(0);
         let n = metadata.parse().unwrap_or(0);
         self.committed.insert(topic_partition.clone(), (position, n));
