@@ -21,7 +21,7 @@ pub(crate) struct Restore {
     pending_since: Option<Duration>,
     high_first: Option<i64>,
     /// The committed offset and metadata that the stage was told.
-    committed: Option<(Option<i64>, String)>,
+    told: Option<(Option<i64>, String)>,
 }
 
 enum State {
@@ -31,7 +31,7 @@ enum State {
     Output(usize),
     /// Waits for the answer to the stage's question.
     Stage(Lookup),
-    /// The stage wants to stop the partition: does the committed offset it went by still stand?
+    /// The stage wants to stop: is the committed offset still what it was told?
     Confirm(PartitionStop),
     /// Looks for the writer of an open transaction in output partition `index`.
     Writer { index: usize, resume: Question },
@@ -44,6 +44,7 @@ enum State {
 enum Question {
     Output(usize),
     Stage(Lookup),
+    Confirm(PartitionStop),
 }
 
 /// What a restore works with, lent by the shard for one call.
@@ -88,7 +89,7 @@ impl Restore {
             failures: 0,
             pending_since: None,
             high_first: None,
-            committed: None,
+            told: None,
         }
     }
 
@@ -133,6 +134,7 @@ impl Restore {
         }
         if self.is_queued() {
             self.retry_at = None;
+            self.told = None;
             self.outputs = context.stage.output_partitions(context.topic_partition);
             return self.check_output(0, context);
         }
@@ -156,7 +158,9 @@ impl Restore {
             (State::Stage(lookup), Answer::Lookup(result)) => {
                 self.stage_answered(lookup, result, context)
             }
-            (State::Confirm(stop), Answer::Lookup(result)) => self.confirmed(stop, result, context),
+            (State::Confirm(stop), Answer::Lookup(result)) => {
+                self.confirm_answered(stop, result, context)
+            }
             (State::Writer { index, resume }, Answer::Writer(result)) => {
                 self.writer_answered(index, resume, result, context)
             }
@@ -238,12 +242,7 @@ impl Restore {
                 self.pend(Question::Stage(lookup), self.asked_at, context)
             }
             (_, Ok(answer)) => self.hand_over(lookup, answer, context),
-            (_, Err(LookupFailure::OffsetOutOfRange)) => {
-                self.failures = self.failures.saturating_add(1);
-                self.retry_at = Some(context.monotonic + self.back_off(context.config));
-                self.state = State::Queued;
-                Progress::Waiting
-            }
+            (_, Err(LookupFailure::OffsetOutOfRange)) => self.again(context),
             (_, Err(failure)) => self.failed(Question::Stage(lookup), &failure, context),
         }
     }
@@ -256,7 +255,7 @@ impl Restore {
     ) -> Progress {
         self.settle();
         if let LookupAnswer::Committed { offset, metadata } = &answer {
-            self.committed = Some((*offset, metadata.clone()));
+            self.told = Some((*offset, metadata.clone()));
         }
         let step = guarded(|| context.stage.restore(context.topic_partition, answer, context.now));
         self.take_step(step, Some(&lookup), context)
@@ -270,11 +269,12 @@ impl Restore {
     ) -> Progress {
         match step {
             Some(RestoreStep::Ready { position }) => Progress::Ready { position },
-            Some(RestoreStep::Stop(stop)) => {
+            Some(RestoreStep::Stop(stop)) if self.told.is_some() => {
                 self.state = State::Confirm(stop);
                 self.ask(context);
                 Progress::Waiting
             }
+            Some(RestoreStep::Stop(stop)) => Progress::Stop(stop),
             Some(RestoreStep::Ask(lookup)) if asked_before == Some(&lookup) => {
                 self.state = State::Stage(lookup);
                 self.retry_at = Some(context.monotonic + context.config.retry_min);
@@ -293,30 +293,35 @@ impl Restore {
         }
     }
 
-    /// A member that does not know yet that it was replaced reads a committed offset, and then what
-    /// the new owner has written since: no harm done, and no alarm. Only a stop whose committed
-    /// offset still stands is one.
-    fn confirmed<B: Broker, S: Stage>(
+    /// A stop stands only when the committed offset is still what the stage was told. Otherwise
+    /// another owner has been at work since (this member has lost the partition and does not know
+    /// it yet), and what the stage found means nothing.
+    fn confirm_answered<B: Broker, S: Stage>(
         &mut self,
         stop: PartitionStop,
         result: Result<LookupAnswer, LookupFailure>,
-        context: &Context<'_, B, S>,
+        context: &mut Context<'_, B, S>,
     ) -> Progress {
         match result {
             Ok(LookupAnswer::Committed { offset, metadata }) => {
-                let now = Some((offset, metadata));
-                if self.committed.is_none() || self.committed == now {
+                if self.told == Some((offset, metadata)) {
                     return Progress::Stop(stop);
                 }
-                self.state = State::Queued;
-                self.retry_at = Some(context.monotonic + context.config.retry_min);
+                self.again(context)
             }
-            _ => {
-                self.failures = self.failures.saturating_add(1);
-                self.state = State::Confirm(stop);
-                self.retry_at = Some(context.monotonic + self.back_off(context.config));
+            Err(LookupFailure::TimedOut) => {
+                self.pend(Question::Confirm(stop), self.asked_at, context)
             }
+            Ok(_) => self.retry(Question::Confirm(stop), context),
+            Err(failure) => self.failed(Question::Confirm(stop), &failure, context),
         }
+    }
+
+    /// From the first question on, after a pause.
+    fn again<B, S>(&mut self, context: &Context<'_, B, S>) -> Progress {
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(context.monotonic + self.back_off(context.config));
+        self.state = State::Queued;
         Progress::Waiting
     }
 
@@ -410,6 +415,7 @@ impl Restore {
         self.state = match question {
             Question::Output(index) => State::Output(index),
             Question::Stage(lookup) => State::Stage(lookup),
+            Question::Confirm(stop) => State::Confirm(stop),
         };
     }
 

@@ -32,20 +32,6 @@ const _: () = assert!(FIELD_NAMES_MAX <= u8::MAX as usize);
 
 // redact
 
-/// Longest value scanned in full; a longer one is masked strictly. Kafka's default maximum is 1 MiB,
-/// and a topic that allows more seldom allows more than this.
-pub const REDACT_RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// Candidates scored in one record. A log line has tens; ten thousand bound the work at a few
-/// milliseconds.
-pub const REDACT_CANDIDATES_MAX: usize = 10_000;
-
-/// Depth of nested JSON. Loggers nest below 20; serde and others stop at 128.
-pub const REDACT_JSON_DEPTH_MAX: usize = 64;
-
-/// Layers of encoding undone in one string. Real logs stack up to three.
-pub const REDACT_DECODE_LAYERS_MAX: usize = 6;
-
 /// Extra patterns of a policy in all: each is another pass over every record it applies to.
 pub const REDACT_PATTERNS_MAX: usize = 32;
 
@@ -237,13 +223,80 @@ pub const ALERT_FORGOTTEN_AFTER_MS: i64 = 24 * 3_600_000;
 /// The daemon's alerts about a single event fire for this long.
 pub const SYSTEM_ALERT_HOLD_MS: i64 = 15 * 60_000;
 
+/// The owner of a measures partition appends a tick after this much silence ...
+pub const TICK_AFTER_SILENCE_MS: i64 = 250;
+
+/// ... and at least this often: append times more than [`APPEND_TIME_SKEW_MS_MAX`] past the latest
+/// tick are not believed.
+pub const TICK_INTERVAL_MS: i64 = 1_000;
+
+/// Ratio gauges are published at most this often.
+pub const GAUGES_PUBLISHED_EVERY_MS: i64 = 1_000;
+
+const _: () = assert!(TICK_INTERVAL_MS * 3 <= APPEND_TIME_SKEW_MS_MAX);
 const _: () = assert!(LEASE_MS - LEASE_REFRESH_MS >= 120_000);
 const _: () = assert!(RESOLVED_REPEATED_FOR_MS < ALERT_FORGOTTEN_AFTER_MS);
 
 // emit
 
+/// Room for the coordinates header, the writer header and the framing of a record: a redacted
+/// record must fit `max.message.bytes` of its topic with them.
+pub const EMIT_OVERHEAD_BYTES: usize = 1024;
+
 // shard
 
+// settings
+
+/// Shards of one stage in one process: more threads than any host has cores to spare.
+pub const SHARDS_MAX: u16 = 256;
+
+/// Partitions of one of our own topics: beyond it brokers suffer more than we gain.
+pub const TOPIC_PARTITIONS_MAX: u16 = 1_000;
+
+// scrub
+
+/// Records of a partition since its assignment that tell whether its topic is text at all.
+pub const NOT_TEXT_SAMPLE_RECORDS: u32 = 1_000;
+
+// service
+
+/// `max.message.bytes` of a source topic whose configuration can't be read: Kafka's own default.
+pub const SOURCE_RECORD_BYTES_DEFAULT: usize = 1_048_588;
+
+/// Records one poll hands over: enough to amortise a turn of the loop, few enough to answer events.
+pub const POLL_RECORDS_MAX: usize = 5_000;
+
+/// Bytes one poll hands over.
+pub const POLL_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes one look-up of a restore answers with.
+pub const LOOKUP_BYTES_MAX: usize = 4 << 20;
+
+/// Age of a shard's last turn above which the process counts as hung: far above the longest call.
+pub const SHARD_TICK_AGE_MS_MAX: u64 = 60_000;
+
+// metrics and HTTP
+
+/// Series per metric family: 10,000 tenants are a large deployment; past it lies an accident.
+pub const METRIC_SERIES_PER_FAMILY_MAX: usize = 10_000;
+
+/// Series in all: about 100 MB and a scrape of some 15 MB.
+pub const METRIC_SERIES_TOTAL_MAX: usize = 150_000;
+
+const _: () = assert!(METRIC_SERIES_PER_FAMILY_MAX <= METRIC_SERIES_TOTAL_MAX);
+
+/// Idle time after which a series is dropped: longer than the longest window of 6 h that shipped
+/// rules look back, or `increase()` would lose data.
+pub const METRIC_SERIES_IDLE_MS_MAX: i64 = 24 * 60 * 60 * 1000;
+
+/// How often idle series are looked for.
+pub const METRIC_EXPIRY_LOOK_MS: u64 = 10 * 60 * 1000;
+
+/// Connections served at once: a handful of scrapers and probes.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
+
+/// Time a client has to send its request head; slow ones hold a connection slot.
+pub const HTTP_HEADER_READ_MS_MAX: u64 = 5_000;
 /// Bytes of input after which a transaction is committed: bounds what a failure repeats, and with
 /// it the memory of outputs and pending state.
 pub const TRANSACTION_INPUT_BYTES_MAX: usize = 4 << 20;
@@ -253,6 +306,15 @@ pub const UNSENT_OUTPUT_BYTES_MAX: usize = 256 << 10;
 
 /// Partitions of one shard restored at the same time: each holds at most one answer in memory.
 pub const RESTORES_CONCURRENT_MAX: usize = 8;
+
+/// Largest record the producer takes: a redacted record may be longer than its source, and the
+/// topic's own `max.message.bytes` decides in the end.
+pub const PRODUCED_RECORD_BYTES_MAX: usize = 32 << 20;
+
+/// How much larger than the source topic's the `max.message.bytes` of an output topic must be:
+/// tokens may be longer than what they replace, and headers are added.
+pub const OUTPUT_RECORD_HEADROOM_BYTES: u64 = 256 << 10;
+
 
 // embedded broker
 

@@ -46,6 +46,8 @@ pub fn fingerprint(labels: &Labels) -> Fingerprint {
 pub struct Moment {
     /// WATCH's `now`.
     pub now: Timestamp,
+    /// The event time W; an alert that fired after it can't clear yet.
+    pub watermark: Option<Timestamp>,
     /// Measures topic.
     pub topic: Arc<str>,
     /// Measures partition.
@@ -385,6 +387,7 @@ mod tests {
         let labels = labels_of(definition, &rule.name, &group, 3);
         let moment = Moment {
             now: Timestamp::from_millis(1_763_661_780_000),
+            watermark: None,
             topic: Arc::from("blotter.measures"),
             partition: 3,
             offset: 42,

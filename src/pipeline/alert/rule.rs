@@ -94,6 +94,9 @@ pub enum AlertSeverity {
 }
 
 impl AlertSeverity {
+    /// Every value, the worst first.
+    pub const ALL: [Self; 3] = [Self::Sev1, Self::Sev2, Self::Sev3];
+
     /// `SEV-1`, `SEV-2` or `SEV-3`.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -115,7 +118,7 @@ impl AlertSeverity {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        [Self::Sev1, Self::Sev2, Self::Sev3].into_iter().find(|severity| severity.name() == text)
+        Self::ALL.into_iter().find(|severity| severity.name() == text)
     }
 }
 

@@ -104,7 +104,8 @@ impl Instance {
                 back(since_ms);
                 back(until_ms);
             }
-            State::Firing { refresh_at_ms, clear_at_ms, .. } => {
+            State::Firing { since_ms, refresh_at_ms, clear_at_ms, .. } => {
+                back(since_ms);
                 back(refresh_at_ms);
                 clear_at_ms.iter_mut().for_each(back);
             }

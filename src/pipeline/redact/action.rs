@@ -45,10 +45,10 @@ impl Replacer<'_> {
         path: &[&[u8]],
         out: &mut Vec<u8>,
     ) -> Result<KeyUse, MissingEpoch> {
-        let is_number = finding.position.json_number;
-        let fixed = self.rules.number_replacement();
-        if is_number && fixed.is_some() {
-            out.extend_from_slice(fixed.unwrap_or_default().to_string().as_bytes());
+        if finding.position.json_number
+            && let Some(number) = self.rules.number_replacement()
+        {
+            out.extend_from_slice(number.to_string().as_bytes());
             return Ok(KeyUse::None);
         }
         let start = out.len();
@@ -257,10 +257,8 @@ mod tests {
         let case = Case { policy: &default, keyring: None, tenant: None, surface: Surface::Value };
         let mut number = finding(EntityKind::Phone, "9876543210");
         number.position.json_number = true;
-        number.quote = b"\"".to_vec();
-        assert_eq!(case.write(&number, &[]).0, r#""[phone]""#);
-        number.quote = br#"\\\""#.to_vec();
-        assert_eq!(case.write(&number, &[]).0, r#"\\\"[phone]\\\""#);
+        number.quote = br#"\""#.to_vec();
+        assert_eq!(case.write(&number, &[]).0, r#"\"[phone]\""#);
         let fixed = policy(r#"{"actions": {"number": 7}}"#);
         let case = Case { policy: &fixed, ..case };
         assert_eq!(case.write(&number, &[]).0, "7");

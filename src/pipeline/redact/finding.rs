@@ -220,6 +220,8 @@ pub enum Disposition {
     StrictMasked(StrictReason),
     /// Not text at all, by the name of its format; the output is empty.
     NotText(&'static str),
+    /// A token was needed and no key epoch covers the record's time; the output is empty.
+    MissingKeyEpoch,
 }
 
 /// What one call of the redactor did. Holds counts only, never a value.
@@ -229,9 +231,11 @@ pub struct Report {
     pub disposition: Disposition,
     /// Findings per kind (e-mail, phone, anything else) and surface class.
     pub found: [[u32; 5]; 3],
-    /// Tokens made with the default key because the tenant has none.
-    pub default_key_tokens: u32,
-    /// Whether output was cut at the growth limit.
+    /// Tokens written with the default key for a tenant that has none.
+    pub default_keys: u32,
+    /// Placeholders that stand where a token should: its key is destroyed, or there is no keyring.
+    pub unavailable_keys: u32,
+    /// Whether the record was over the size limit: none of it is left.
     pub truncated: bool,
 }
 

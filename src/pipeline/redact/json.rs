@@ -5,7 +5,10 @@
 //! spelling: a log line that balances is scanned leaf by leaf, whatever its escapes say.
 
 use super::context::{FieldClass, class_of_key};
-use crate::pipeline::limits::REDACT_JSON_DEPTH_MAX;
+use crate::pipeline::limits::JSON_DEPTH_MAX;
+
+/// A span of the text.
+type Span = (usize, usize);
 
 /// Index of a container in [`Document::containers`].
 type ContainerId = u32;
@@ -22,6 +25,8 @@ pub(super) struct Leaf {
     /// The class of its own key; inherited from the container in arrays.
     class: FieldClass,
     container: ContainerId,
+    /// Its own key; empty in arrays and for keys.
+    key: Span,
 }
 
 /// What a leaf is.
@@ -44,6 +49,8 @@ struct Container {
     /// vCard-like entries.
     selector: FieldClass,
     parent: ContainerId,
+    /// The key that leads here; empty in arrays and at the top.
+    key: Span,
 }
 
 /// Why a text is not JSON.
@@ -51,7 +58,7 @@ struct Container {
 pub(super) enum JsonError {
     /// Not well formed.
     Syntax,
-    /// Nested deeper than [`REDACT_JSON_DEPTH_MAX`].
+    /// Nested deeper than [`JSON_DEPTH_MAX`].
     Depth,
 }
 
@@ -61,14 +68,47 @@ pub(super) struct Document {
     /// In the order of the text.
     pub(super) leaves: Vec<Leaf>,
     containers: Vec<Container>,
+    open: Vec<ContainerId>,
 }
 
 impl Document {
-    /// Reads the object or array that begins at `start` and returns where it ends.
-    pub(super) fn read(&mut self, text: &[u8], start: usize) -> Result<usize, JsonError> {
+    /// Reads the object or array that begins at `start`, at most `depth_max` deep, and returns where
+    /// it ends.
+    pub(super) fn read(
+        &mut self,
+        text: &[u8],
+        start: usize,
+        depth_max: usize,
+    ) -> Result<usize, JsonError> {
         self.leaves.clear();
         self.containers.clear();
-        Reader { text, at: start, document: self, open: Vec::new(), class: FieldClass::None }.run()
+        self.open.clear();
+        let reader = Reader {
+            text,
+            at: start,
+            document: self,
+            depth_max: depth_max.min(JSON_DEPTH_MAX),
+            class: FieldClass::None,
+            key: (start, start),
+        };
+        reader.run()
+    }
+
+    /// The keys that lead to `leaf`, from the outside in.
+    pub(super) fn path<'t>(&self, leaf: &Leaf, text: &'t [u8]) -> Vec<&'t [u8]> {
+        let mut path = vec![&text[leaf.key.0..leaf.key.1]];
+        let mut id = leaf.container;
+        for _ in 0..=JSON_DEPTH_MAX {
+            let container = &self.containers[id as usize];
+            path.push(&text[container.key.0..container.key.1]);
+            if container.parent == id {
+                break;
+            }
+            id = container.parent;
+        }
+        path.retain(|key| !key.is_empty());
+        path.reverse();
+        path
     }
 
     /// What the names around `leaf` say it holds.
@@ -84,7 +124,7 @@ impl Document {
     /// The class that the nearest telling container passes on.
     fn inherited(&self, container: &Container) -> FieldClass {
         let mut current = container;
-        for _ in 0..REDACT_JSON_DEPTH_MAX {
+        for _ in 0..JSON_DEPTH_MAX {
             let parent = &self.containers[current.parent as usize];
             match current.class {
                 FieldClass::Generic if parent.selector != FieldClass::None => {
@@ -107,15 +147,16 @@ struct Reader<'t, 'd> {
     text: &'t [u8],
     at: usize,
     document: &'d mut Document,
-    open: Vec<ContainerId>,
-    /// Class of the key just read.
+    depth_max: usize,
+    /// The key just read, and its class.
     class: FieldClass,
+    key: Span,
 }
 
 impl Reader<'_, '_> {
     fn run(mut self) -> Result<usize, JsonError> {
         self.value()?;
-        while let Some(&container) = self.open.last() {
+        while let Some(&container) = self.document.open.last() {
             self.skip_space();
             let is_object = self.document.containers[container as usize].is_object;
             match self.peek()? {
@@ -142,6 +183,7 @@ impl Reader<'_, '_> {
         self.skip_space();
         if !is_object {
             self.class = FieldClass::Generic;
+            self.key = (self.at, self.at);
             return self.value();
         }
         if self.peek()? != b'"' {
@@ -149,7 +191,9 @@ impl Reader<'_, '_> {
         }
         let (start, end) = self.string()?;
         self.class = class_of_key(&self.text[start..end]);
+        self.key = (start, start);
         self.leaf(start, end, LeafKind::Key);
+        self.key = (start, end);
         self.skip_space();
         if self.peek()? != b':' {
             return Err(JsonError::Syntax);
@@ -186,21 +230,27 @@ impl Reader<'_, '_> {
     }
 
     fn enter(&mut self, is_object: bool) -> Result<(), JsonError> {
-        if self.open.len() >= REDACT_JSON_DEPTH_MAX {
+        if self.document.open.len() >= self.depth_max {
             return Err(JsonError::Depth);
         }
         let id = u32::try_from(self.document.containers.len()).map_err(|_| JsonError::Depth)?;
-        let parent = self.open.last().copied().unwrap_or(id);
-        let class = if self.open.is_empty() { FieldClass::None } else { self.class };
+        let parent = self.document.open.last().copied().unwrap_or(id);
+        let class = if self.document.open.is_empty() { FieldClass::None } else { self.class };
         let selector = FieldClass::None;
-        self.document.containers.push(Container { is_object, class, selector, parent });
-        self.open.push(id);
+        self.document.containers.push(Container {
+            is_object,
+            class,
+            selector,
+            parent,
+            key: self.key,
+        });
+        self.document.open.push(id);
         self.at += 1;
         Ok(())
     }
 
     fn close(&mut self) {
-        self.open.pop();
+        self.document.open.pop();
         self.at += 1;
     }
 
@@ -221,7 +271,7 @@ impl Reader<'_, '_> {
 
     /// Lets a string member named `key`, `type` or the like speak for its sibling `value`.
     fn select(&mut self, start: usize, end: usize) {
-        let Some(&open) = self.open.last() else { return };
+        let Some(&open) = self.document.open.last() else { return };
         if self.class != FieldClass::Selector {
             return;
         }
@@ -233,9 +283,9 @@ impl Reader<'_, '_> {
     }
 
     fn leaf(&mut self, start: usize, end: usize, kind: LeafKind) {
-        let Some(&container) = self.open.last() else { return };
+        let Some(&container) = self.document.open.last() else { return };
         let class = if kind == LeafKind::Key { FieldClass::Generic } else { self.class };
-        self.document.leaves.push(Leaf { start, end, kind, class, container });
+        self.document.leaves.push(Leaf { start, end, kind, class, container, key: self.key });
     }
 
     fn peek(&self) -> Result<u8, JsonError> {
@@ -259,7 +309,7 @@ mod tests {
 
     fn leaves(text: &str) -> Vec<(String, LeafKind, FieldClass)> {
         let mut document = Document::default();
-        assert_eq!(document.read(text.as_bytes(), 0), Ok(text.len()), "{text}");
+        assert_eq!(document.read(text.as_bytes(), 0, JSON_DEPTH_MAX), Ok(text.len()), "{text}");
         document
             .leaves
             .iter()
@@ -287,9 +337,13 @@ mod tests {
     fn what_does_not_balance_is_refused() {
         let mut document = Document::default();
         for text in ["{", r#"{"a":1"#, r#"{"a":1]"#, r#"{"a" 1}"#, r#"["a" "b"]"#, r#"{"a":"x}"#] {
-            assert_eq!(document.read(text.as_bytes(), 0), Err(JsonError::Syntax), "{text}");
+            assert_eq!(
+                document.read(text.as_bytes(), 0, JSON_DEPTH_MAX),
+                Err(JsonError::Syntax),
+                "{text}"
+            );
         }
-        let deep = "[".repeat(REDACT_JSON_DEPTH_MAX + 1);
-        assert_eq!(document.read(deep.as_bytes(), 0), Err(JsonError::Depth));
+        let deep = "[".repeat(JSON_DEPTH_MAX + 1);
+        assert_eq!(document.read(deep.as_bytes(), 0, JSON_DEPTH_MAX), Err(JsonError::Depth));
     }
 }

@@ -3,42 +3,58 @@
 use std::sync::Arc;
 
 use super::action::{KeyUse, Replacer};
-use super::engine::{Engine, Settings};
-use super::finding::{Disposition, Finding, Partial, Report, Scope, StrictReason};
+use super::engine::{Engine, Settings, merge};
+use super::finding::{Disposition, Finding, Report, Scope, StrictReason, Surface};
 use super::keyring::{Keyring, MissingEpoch};
 use super::not_text::not_text;
-use super::policy::{Policy, Strictness};
-use super::rewrite::rewrite;
-use super::rules::{THRESHOLD_BALANCED, THRESHOLD_STRICT};
-
-/// What takes the place of bytes that could not be scanned whole.
-const MASKED: &[u8] = b"[REDACTED]";
+use super::partial::add_fragments;
+use super::policy::{Policy, Rules};
+use super::rewrite::{Edit, input_span, rewrite};
+use crate::pipeline::limits::REDACTION_ROUNDS_MAX;
 
 /// Takes e-mail addresses and phone numbers out of bytes. Reuses its buffers: keep one per thread.
 pub struct Redactor {
     policy: Arc<Policy>,
     keyring: Option<Arc<Keyring>>,
     engine: Engine,
+    findings: Vec<Finding>,
+    edits: Vec<Edit>,
+    lossy: Vec<u8>,
+    missing_epoch: Option<MissingEpoch>,
+}
+
+/// Why a record could not be redacted in the ordinary way.
+enum Failure {
+    Strict(StrictReason),
+    MissingEpoch(MissingEpoch),
+}
+
+impl From<StrictReason> for Failure {
+    fn from(reason: StrictReason) -> Self {
+        Self::Strict(reason)
+    }
 }
 
 impl Redactor {
-    /// A redactor that follows `policy` and has no keys: where a token is asked for it writes a
-    /// placeholder.
+    /// A redactor that follows `policy`. Without keys, placeholders stand where tokens would.
     #[must_use]
-    pub fn new(policy: Policy) -> Self {
-        Self { policy: Arc::new(policy), keyring: None, engine: Engine::default() }
+    pub fn new(policy: impl Into<Arc<Policy>>) -> Self {
+        Self {
+            policy: policy.into(),
+            keyring: None,
+            engine: Engine::default(),
+            findings: Vec::new(),
+            edits: Vec::new(),
+            lossy: Vec::new(),
+            missing_epoch: None,
+        }
     }
 
-    /// A redactor that follows `policy` and makes tokens with `keyring`.
+    /// The same with keys for tokens.
     #[must_use]
-    pub fn with_keyring(policy: Arc<Policy>, keyring: Arc<Keyring>) -> Self {
-        Self { policy, keyring: Some(keyring), engine: Engine::default() }
-    }
-
-    /// The policy in force.
-    #[must_use]
-    pub fn policy(&self) -> &Policy {
-        &self.policy
+    pub fn with_keyring(mut self, keyring: Arc<Keyring>) -> Self {
+        self.keyring = Some(keyring);
+        self
     }
 
     /// The keys in use.
@@ -47,89 +63,154 @@ impl Redactor {
         self.keyring.as_deref()
     }
 
-    /// Writes the redacted `input` to `out`, which is cleared first. Never fails: what cannot be
-    /// scanned whole is masked, and a token without a key is a placeholder.
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Writes the redacted `input` to `out`, whose content is lost.
     pub fn redact(&mut self, input: &[u8], out: &mut Vec<u8>) -> Report {
-        let keyring = self.keyring.take();
-        let report = self.redact_in(&Scope::default(), input, out);
-        self.keyring = keyring;
-        report.expect("without keys no epoch can be missing")
+        self.redact_in(&Scope::default(), input, out)
     }
 
-    /// The same for bytes that come from a known place.
-    ///
-    /// # Errors
-    /// A token is asked for and no key epoch covers the record's time; `out` must not be used.
-    pub fn redact_in(
-        &mut self,
-        scope: &Scope<'_>,
-        input: &[u8],
-        out: &mut Vec<u8>,
-    ) -> Result<Report, MissingEpoch> {
+    /// Writes the redacted `input`, which comes from a known place, to `out`, whose content is lost.
+    pub fn redact_in(&mut self, scope: &Scope<'_>, input: &[u8], out: &mut Vec<u8>) -> Report {
         out.clear();
+        self.findings.clear();
+        self.missing_epoch = None;
         if let Some(name) = not_text(input) {
-            return Ok(Report { disposition: Disposition::NotText(name), ..Report::default() });
+            return Report { disposition: Disposition::NotText(name), ..Report::default() };
         }
-        match self.scan(scope, input) {
-            Ok(()) => self.write(scope, input, out),
-            Err(reason) => {
-                out.extend_from_slice(MASKED);
-                let disposition = Disposition::StrictMasked(reason);
-                Ok(Report { disposition, ..Report::default() })
-            }
-        }
+        let policy = Arc::clone(&self.policy);
+        let rules = policy.rules(scope.topic, scope.tenant);
+        let result = match self.redact_rounds(scope, rules, input, false, out) {
+            Err(Failure::Strict(reason)) => self.mask_strictly(scope, rules, input, reason, out),
+            result => result,
+        };
+        result.unwrap_or_else(|failure| {
+            out.clear();
+            self.findings.clear();
+            let truncated = matches!(failure, Failure::Strict(StrictReason::TooLong));
+            let disposition = match failure {
+                Failure::Strict(reason) => {
+                    out.extend_from_slice(b"[redacted]");
+                    Disposition::StrictMasked(reason)
+                }
+                Failure::MissingEpoch(missing) => {
+                    self.missing_epoch = Some(missing);
+                    Disposition::MissingKeyEpoch
+                }
+            };
+            Report { disposition, truncated, ..Report::default() }
+        })
     }
 
-    /// What the last call found, by raw spans of its input.
+    /// What the last call found, by spans of its input, in order and not overlapping.
     #[must_use]
     pub fn findings(&self) -> &[Finding] {
-        &self.engine.findings
+        &self.findings
     }
 
-    fn scan(&mut self, scope: &Scope<'_>, input: &[u8]) -> Result<(), StrictReason> {
-        if input.len() > self.policy.caps().record_bytes {
-            return Err(StrictReason::TooLong);
-        }
-        if std::str::from_utf8(input).is_err() {
-            return Err(StrictReason::InvalidUtf8);
-        }
-        let rules = self.policy.rules(scope.topic, scope.tenant);
-        let settings = Settings {
-            threshold: match rules.strictness() {
-                Strictness::Balanced => THRESHOLD_BALANCED,
-                Strictness::Strict => THRESHOLD_STRICT,
-            },
-            regions: rules.regions(),
-            blind: false,
-            is_fragment: scope.partial != Partial::Whole,
-        };
-        self.engine.scan(input, settings)
+    /// Which key the last call needed and did not find ([`Disposition::MissingKeyEpoch`]).
+    #[must_use]
+    pub fn missing_epoch(&self) -> Option<&MissingEpoch> {
+        self.missing_epoch.as_ref()
     }
 
-    fn write(
-        &self,
+    /// Scans and rewrites until a scan of the output finds nothing: what leaves is a fixpoint, so
+    /// redacting twice is redacting once.
+    fn redact_rounds(
+        &mut self,
         scope: &Scope<'_>,
+        rules: Rules<'_>,
+        input: &[u8],
+        blind: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<Report, Failure> {
+        if input.len() > rules.policy().caps().record_bytes {
+            return Err(StrictReason::TooLong.into());
+        }
+        if !blind && std::str::from_utf8(input).is_err() {
+            return Err(StrictReason::InvalidUtf8.into());
+        }
+        let settings = Settings::new(rules, scope, blind);
+        self.engine.scan(input, settings)?;
+        self.findings.append(&mut self.engine.findings);
+        add_fragments(input, scope.partial, &mut self.findings);
+        merge(&mut self.findings);
+        if self.findings.is_empty() {
+            out.extend_from_slice(input);
+            return Ok(Report::default());
+        }
+        for _ in 0..REDACTION_ROUNDS_MAX {
+            let report = self.write(scope, rules, input, out)?;
+            self.engine.scan(out, settings)?;
+            if self.engine.findings.is_empty() {
+                return Ok(report);
+            }
+            for mut finding in self.engine.findings.drain(..) {
+                (finding.start, finding.end) = input_span(&self.edits, finding.start, finding.end);
+                self.findings.push(finding);
+            }
+            merge(&mut self.findings);
+        }
+        Err(StrictReason::TooMany.into())
+    }
+
+    /// Writes `input` with the findings replaced.
+    fn write(
+        &mut self,
+        scope: &Scope<'_>,
+        rules: Rules<'_>,
         input: &[u8],
         out: &mut Vec<u8>,
-    ) -> Result<Report, MissingEpoch> {
-        let mut report = Report::default();
-        if self.engine.findings.is_empty() {
-            out.extend_from_slice(input);
-            return Ok(report);
-        }
-        report.disposition = Disposition::Redacted;
-        let replacer = Replacer {
-            rules: self.policy.rules(scope.topic, scope.tenant),
-            keyring: self.keyring.as_deref(),
-            scope: *scope,
-        };
-        rewrite(input, &self.engine.findings, out, |finding, out| {
+    ) -> Result<Report, Failure> {
+        out.clear();
+        let mut report = Report { disposition: Disposition::Redacted, ..Report::default() };
+        let replacer = Replacer { rules, keyring: self.keyring.as_deref(), scope: *scope };
+        let paths = &self.engine.paths;
+        rewrite(input, &self.findings, out, &mut self.edits, |finding, out| {
             report.add(finding);
-            if replacer.write(finding, &[], out)? == KeyUse::Default {
-                report.default_key_tokens += 1;
+            let path = paths.of(finding.start);
+            match replacer.write(finding, &path, out)? {
+                KeyUse::None | KeyUse::Own => {}
+                KeyUse::Default => report.default_keys += 1,
+                KeyUse::Unavailable => report.unavailable_keys += 1,
             }
             Ok(())
-        })?;
+        })
+        .map_err(Failure::MissingEpoch)?;
         Ok(report)
+    }
+
+    /// Masks every digit run and address-like piece, in every layer that can be undone.
+    fn mask_strictly(
+        &mut self,
+        scope: &Scope<'_>,
+        rules: Rules<'_>,
+        input: &[u8],
+        reason: StrictReason,
+        out: &mut Vec<u8>,
+    ) -> Result<Report, Failure> {
+        self.findings.clear();
+        let mut lossy = std::mem::take(&mut self.lossy);
+        lossy.clear();
+        for chunk in input.utf8_chunks() {
+            lossy.extend_from_slice(chunk.valid().as_bytes());
+            if !chunk.invalid().is_empty() {
+                lossy.extend_from_slice("\u{fffd}".as_bytes());
+            }
+        }
+        let result = self.redact_rounds(scope, rules, &lossy, true, out);
+        self.lossy = lossy;
+        result.map(|report| Report { disposition: Disposition::StrictMasked(reason), ..report })
+    }
+}
+
+impl Scope<'_> {
+    /// Whether the bytes name somebody or something as a whole.
+    pub(super) fn is_identity(&self) -> bool {
+        matches!(self.surface, Surface::Key | Surface::Identity)
     }
 }

@@ -70,8 +70,8 @@ pub fn kind_name(kind: EntityKind, policy: &Policy) -> &str {
     match kind {
         EntityKind::Email => "email",
         EntityKind::Phone => "phone",
-        EntityKind::Opaque => "text",
         EntityKind::Custom(index) => policy.pattern_name(index).unwrap_or("pattern"),
+        EntityKind::Opaque => "redacted",
     }
 }
 

@@ -10,6 +10,7 @@ use rdkafka::error::KafkaError;
 use zeroize::Zeroizing;
 
 use super::super::SlotConfig;
+use crate::pipeline::limits::PRODUCED_RECORD_BYTES_MAX;
 
 /// How to reach and talk to one Kafka cluster. Prints no secret.
 #[derive(Clone, Default)]
@@ -233,12 +234,8 @@ impl KafkaConfig {
             config.set("group.instance.id", instance_id);
         }
         config.set("session.timeout.ms", millis(slot.session_timeout));
-        let excluded: Vec<String> = slot
-            .subscription
-            .excluded
-            .iter()
-            .map(|topic| format!("^{}$", topic.replace('.', "\\.")))
-            .collect();
+        let excluded: Vec<String> =
+            slot.subscription.excluded.iter().map(|own| format!("^({own})$")).collect();
         if !excluded.is_empty() {
             config.set("topic.blacklist", excluded.join(","));
         }
@@ -270,6 +267,9 @@ impl KafkaConfig {
         }
         if !named("socket.timeout.ms") {
             config.set("socket.timeout.ms", millis(slot.transaction_timeout.min(REQUEST_TIMEOUT)));
+        }
+        if !named("message.max.bytes") {
+            config.set("message.max.bytes", PRODUCED_RECORD_BYTES_MAX.to_string());
         }
         config.set("transaction.timeout.ms", timeout);
         config.set("transactional.id", &slot.transactional_id);
@@ -355,7 +355,7 @@ mod tests {
             subscription: super::super::super::Subscription {
                 topics: Vec::new(),
                 patterns: Vec::new(),
-                excluded: vec!["app.logs.redacted".into(), "b".into()],
+                excluded: vec!["app\\.logs\\.redacted".into(), "b".into()],
             },
             poll_records_max: 1,
             poll_bytes_max: 1,
@@ -450,7 +450,7 @@ mod tests {
     fn slots_get_their_ids_and_our_outputs_are_hidden_from_patterns() {
         let member = with("client.rack", "r").member(&slot());
         assert_eq!(member.get("group.instance.id"), Some("i"));
-        assert_eq!(member.get("topic.blacklist"), Some("^app\\.logs\\.redacted$,^b$"));
+        assert_eq!(member.get("topic.blacklist"), Some("^(app\\.logs\\.redacted)$,^(b)$"));
         assert_eq!(member.get("session.timeout.ms"), Some("15000"));
         let producer = with("client.rack", "r").producer(&slot());
         assert_eq!(producer.get("transactional.id"), Some("t"));

@@ -8,7 +8,7 @@ use super::super::{BrokerError, BrokerErrorKind as Kind, LookupFailure, Partitio
 ///
 /// Codes that say what happened go before the flags that say what to do: a fenced producer is
 /// "fatal" too, and a refused generation "requires abort".
-pub(super) fn classify(operation: &'static str, error: &KafkaError) -> BrokerError {
+pub(crate) fn classify(operation: &'static str, error: &KafkaError) -> BrokerError {
     let kind = match error {
         KafkaError::Transaction(error) => by_code(error.code()).unwrap_or_else(|| {
             if error.is_fatal() {

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata, RebalanceProtocol};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::super::{
@@ -12,21 +11,17 @@ use super::super::{
     TopicPartition,
 };
 use super::config::KafkaConfig;
-use super::context::{MemberContext, PartitionStatistics, Rebalance};
+use super::context::{MemberContext, Rebalance};
 use super::errors::{by_code, classify, partition_failure};
 use super::lookups::{Answer, Helper, Task};
+use super::partitions::{self, Partition, State, Taken, find, take};
 use crate::daemon::clock::{Clock, SystemClock};
-use crate::pipeline::record::{Header, Timestamp};
 
 /// Longest wait while a look-up is under way: its answer does not wake the consumer.
 const ANSWER_POLL: Duration = Duration::from_millis(5);
 
 /// Time between two tries of a seek that came before the fetcher had started.
 const SEEK_RETRY: Duration = Duration::from_millis(2);
-
-/// Statistics emitted before a seek took effect may still be on their way: of a partition that has
-/// given no record since its start the third ones (2 s) are the first to be believed.
-const STATISTICS_UNTRUSTED: u8 = 2;
 
 pub(super) struct Member {
     /// Present until closed.
@@ -41,20 +36,6 @@ pub(super) struct Member {
     poll_records_max: usize,
     poll_bytes_max: usize,
     operation_timeout: Duration,
-}
-
-struct Partition {
-    topic_partition: TopicPartition,
-    state: State,
-    /// Index of its batch in the poll under way.
-    batch: Option<usize>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Paused,
-    Running { next: i64, gave_records: bool, believed: bool, statistics_seen: u8 },
-    Failed,
 }
 
 impl Member {
@@ -185,7 +166,7 @@ impl Member {
         if let Some(statistics) = self.consumer().context().take_statistics() {
             for (topic, of_topic) in &statistics.topics {
                 for numbers in of_topic.partitions.values() {
-                    self.take_statistics(topic, numbers, events);
+                    partitions::observe(&mut self.partitions, topic, numbers, events);
                 }
             }
         }
@@ -228,35 +209,6 @@ impl Member {
                 }
                 Event::Revoked { partitions: partitions.clone(), lost: *lost }
             }
-        }
-    }
-
-    /// The statistics come through the same queue as the records, behind every record that was
-    /// fetched before them: where the fetcher stood at the end and that end is not above the next
-    /// offset to hand out, everything visible has been handed out.
-    fn take_statistics(
-        &mut self,
-        topic: &str,
-        numbers: &PartitionStatistics,
-        events: &mut Vec<Event>,
-    ) {
-        let Some(partition) = find(&mut self.partitions, topic, numbers.partition) else { return };
-        let State::Running { next, gave_records, believed, statistics_seen } = &mut partition.state
-        else {
-            return;
-        };
-        let trusted = *believed || *statistics_seen >= STATISTICS_UNTRUSTED;
-        *believed = trusted || *gave_records;
-        *statistics_seen = statistics_seen.saturating_add(1);
-        let end_offset = numbers.eof_offset;
-        if trusted && end_offset == numbers.next_offset && end_offset >= *next {
-            let topic_partition = partition.topic_partition.clone();
-            events.push(Event::CaughtUp { topic_partition, end_offset });
-        }
-        if numbers.ls_offset >= 0 {
-            let records = u64::try_from(numbers.ls_offset - *next).unwrap_or(0);
-            let topic_partition = partition.topic_partition.clone();
-            events.push(Event::Lag { topic_partition, records });
         }
     }
 
@@ -444,52 +396,6 @@ impl Drop for Member {
     fn drop(&mut self) {
         drop(self.shut());
     }
-}
-
-struct Taken {
-    records: usize,
-    bytes: usize,
-}
-
-fn take(
-    partitions: &mut [Partition],
-    message: &BorrowedMessage<'_>,
-    taken: &mut Taken,
-    batches: &mut Vec<RecordBatch>,
-) {
-    let Some(partition) = find(partitions, message.topic(), message.partition()) else { return };
-    let State::Running { next, gave_records, .. } = &mut partition.state else { return };
-    let offset = message.offset();
-    // The client has been seen to deliver an offset twice right after an assignment.
-    if offset < *next {
-        return;
-    }
-    *next = offset + 1;
-    *gave_records = true;
-    let index = *partition.batch.get_or_insert_with(|| {
-        batches.push(RecordBatch::new(partition.topic_partition.clone()));
-        batches.len() - 1
-    });
-    let batch = &mut batches[index];
-    let before = batch.size_bytes();
-    let headers = message.headers().into_iter().flat_map(|headers| {
-        headers.iter().map(|header| Header { name: header.key, value: header.value })
-    });
-    // Records of the oldest formats carry no timestamp; Kafka writes that as -1.
-    let timestamp = Timestamp::from_millis(message.timestamp().to_millis().unwrap_or(-1));
-    batch.push(offset, timestamp, message.key(), message.payload(), headers);
-    taken.records += 1;
-    taken.bytes += batch.size_bytes() - before;
-}
-
-fn find<'a>(
-    partitions: &'a mut [Partition],
-    topic: &str,
-    number: i32,
-) -> Option<&'a mut Partition> {
-    partitions.iter_mut().find(|known| {
-        known.topic_partition.partition == number && &*known.topic_partition.topic == topic
-    })
 }
 
 fn list(partitions: &[TopicPartition], offset: Offset) -> Result<TopicPartitionList, BrokerError> {

@@ -16,9 +16,13 @@ mod context;
 mod errors;
 mod lookups;
 mod member;
+mod partitions;
 mod producer;
 
 use std::time::Duration;
+
+pub(crate) use context::PlainContext;
+pub(crate) use errors::classify;
 
 pub use config::{ConfigRefused, KafkaConfig, Sasl, Security, Tls};
 

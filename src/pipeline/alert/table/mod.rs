@@ -42,6 +42,8 @@ pub struct StormState {
     storm_until_ms: i64,
     /// `BlotterMeasuresLost` fires until then.
     lost_until_ms: i64,
+    /// Measures were lost and no tick has shown the time since.
+    lost_open: bool,
 }
 
 /// The alerts of one measures partition.
@@ -82,7 +84,11 @@ impl AlertTable {
     ) {
         self.publish_queue(moment, rules, read, out);
         let now_ms = moment.now.millis();
-        let moment = Moment { held: false, ..moment.clone() };
+        if self.storm.lost_open {
+            self.storm.lost_until_ms = moment.now.plus_millis(SYSTEM_ALERT_HOLD_MS).millis();
+        }
+        let watermark = Some(moment.now);
+        let moment = Moment { held: false, watermark, ..moment.clone() };
         for alert in SYSTEM_ALERTS {
             let breached = match alert.name {
                 name if name == WATCHDOG.name => true,
@@ -102,9 +108,15 @@ impl AlertTable {
         }
     }
 
-    /// Measures were lost before they were read: says so for a while.
-    pub fn measures_lost(&mut self, now: Timestamp) {
-        self.storm.lost_until_ms = now.plus_millis(SYSTEM_ALERT_HOLD_MS).millis();
+    /// Measures were lost before they were read: says so from the next record on until well after
+    /// the next tick (until then `now` may lag far behind).
+    pub fn measures_lost(&mut self) {
+        self.storm.lost_open = true;
+    }
+
+    /// A tick has been applied: `now` is the time.
+    pub fn tick_seen(&mut self) {
+        self.storm.lost_open = false;
     }
 
     /// The alerts of rules that time alone moves at `now`, in order.
@@ -339,9 +351,9 @@ impl Step<'_> {
             State::Pending { .. } => {
                 (self.condition.breached || self.moment.held).then_some(instance)
             }
-            State::Firing { clear_at_ms, .. } => {
+            State::Firing { since_ms, clear_at_ms, .. } => {
                 if !self.moment.held {
-                    *clear_at_ms = self.clear_at(*clear_at_ms);
+                    *clear_at_ms = self.clear_at(*since_ms, *clear_at_ms);
                 }
                 let clear_at_ms = *clear_at_ms;
                 let clear = clear_at_ms.is_some_and(|at| at <= self.now_ms());
@@ -355,8 +367,11 @@ impl Step<'_> {
         }
     }
 
-    fn clear_at(&self, already: Option<i64>) -> Option<i64> {
-        if self.condition.breached || !self.condition.cleared {
+    /// When it resolves if it stays clear. Counts are final only up to W, so what fired after W
+    /// waits for it.
+    fn clear_at(&self, since_ms: i64, already: Option<i64>) -> Option<i64> {
+        let settled = self.moment.watermark.is_some_and(|w| w.millis() >= since_ms);
+        if self.condition.breached || !self.condition.cleared || !settled {
             return None;
         }
         let keep_ms = match self.definition {

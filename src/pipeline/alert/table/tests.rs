@@ -20,6 +20,7 @@ struct Bench {
     table: AlertTable,
     rules: Rules,
     offset: i64,
+    watermark: Option<Timestamp>,
     out: Vec<Emission>,
 }
 
@@ -31,13 +32,15 @@ impl Bench {
             ..Rules::default_raw().remove(1)
         };
         let rules = Rules::check("rules", &[raw]).unwrap();
-        Self { table: AlertTable::default(), rules, offset: 0, out: Vec::new() }
+        Self { table: AlertTable::default(), rules, offset: 0, watermark: None, out: Vec::new() }
     }
 
     fn moment(&mut self, second: i64, held: bool) -> Moment {
         self.offset += 1;
+        let now = Timestamp::from_millis(1_760_000_040_000 + second * 1_000);
         Moment {
-            now: Timestamp::from_millis(1_760_000_040_000 + second * 1_000),
+            now,
+            watermark: Some(self.watermark.unwrap_or(now)),
             topic: Arc::from("m"),
             partition: 2,
             offset: self.offset,
@@ -253,4 +256,17 @@ fn only_what_changed_is_stored() {
     assert_eq!(bench.table.take_touched().len(), 2, "the alert and the watchdog");
     bench.step("t", 1, BREACHED);
     assert_eq!(bench.table.take_touched().len(), 0);
+}
+
+#[test]
+fn an_alert_that_fired_ahead_of_the_event_time_waits_for_it_to_clear() {
+    let mut bench = Bench::new();
+    bench.watermark = Some(Timestamp::from_millis(1_760_000_040_000));
+    bench.step("t", 0, BREACHED);
+    assert_eq!(bench.step("t", 60, BREACHED), [(Firing, 1)]);
+    bench.step("t", 70, CLEAR);
+    assert_eq!(bench.step("t", 300, CLEAR), [(Refreshed, 2)]);
+    bench.watermark = None;
+    bench.step("t", 301, CLEAR);
+    assert_eq!(bench.step("t", 421, CLEAR), [(Resolved, 3)]);
 }

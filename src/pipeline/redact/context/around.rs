@@ -47,8 +47,10 @@ fn trim_end_of(text: &[u8], matches: impl Fn(u8) -> bool) -> &[u8] {
 /// What the column of the value at `at` says: `(a, b) VALUES (1, 'x')`, `(a, b)=(1, x)`,
 /// `id IN (1, 2)`.
 pub(in crate::pipeline::redact) fn column_field(text: &[u8], at: usize) -> Option<FieldClass> {
-    let own_quote = usize::from(text[..at].ends_with(b"'"));
-    let (open, index) = enclosing_list(text, at - own_quote)?;
+    let own = trim_end_of(&text[..at], |byte| matches!(byte, b'(' | b'+' | b'\''));
+    // Of `(` before a bare number one opens the list itself.
+    let own = if text[own.len()..at].contains(&b'\'') { own.len() } else { at };
+    let (open, index) = enclosing_list(text, own)?;
     let mut before = text[..open].trim_ascii_end();
     // Earlier rows of the same statement: `VALUES (..), (..)`.
     for _ in 0..16 {
@@ -93,7 +95,7 @@ fn enclosing_list(text: &[u8], at: usize) -> Option<(usize, usize)> {
 /// holds an e-mail address or a person's name.
 pub(in crate::pipeline::redact) fn is_beside_person(text: &[u8], start: usize, end: usize) -> bool {
     let is_edge = |byte: u8| matches!(byte, b' ' | b'"' | b'\'' | b'\\');
-    let before = trim_end_of(&text[..start], |byte| is_edge(byte) || byte == b'+');
+    let before = trim_end_of(&text[..start], |byte| is_edge(byte) || matches!(byte, b'+' | b'('));
     let behind_start = end + text[end..].iter().take(4).take_while(|byte| is_edge(**byte)).count();
     let behind = &text[behind_start..];
     let is_sign = |byte: &u8| matches!(byte, b',' | b';' | b'\t' | b'|');
@@ -126,14 +128,13 @@ fn last_field(text: &[u8], sign: u8) -> &[u8] {
 fn ends_in_name(text: &[u8]) -> bool {
     let trimmed = text.trim_ascii_end();
     let trimmed = trim_end_of(trimmed, |byte| matches!(byte, b'"' | b'\'' | b'\\' | b' '));
-    let mut words = trimmed.rsplit(|byte| matches!(byte, b' ' | b','));
+    let words = trimmed.rsplit(|byte| matches!(byte, b' ' | b',' | b'"' | b'[' | b'\'' | b'('));
     let mut capitalised = 0;
-    for _ in 0..3 {
-        let Some(word) = words.next() else { break };
-        if word.is_empty() {
+    for word in words.filter(|word| !word.is_empty()).take(5) {
+        // Particles: `van de Velden`.
+        if word.len() <= 3 && capitalised > 0 && word.iter().all(u8::is_ascii_lowercase) {
             continue;
         }
-        let word = word.strip_prefix(b"\"").unwrap_or(word);
         let letters = word.iter().all(|b| b.is_ascii_alphabetic() || *b >= 0x80 || *b == b'-');
         if !letters || !word.first().is_some_and(|b| b.is_ascii_uppercase() || *b >= 0x80) {
             break;

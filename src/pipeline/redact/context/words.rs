@@ -16,7 +16,7 @@ fn is_word(byte: u8) -> bool {
 
 /// What the words before `at` say of the number there.
 pub(in crate::pipeline::redact) fn cue_before(text: &[u8], at: usize) -> Option<Rule> {
-    let mut scan = Backward { text, at, words: 0, saw_number: false };
+    let mut scan = Backward::new(&text[..at]);
     for _ in 0..TOKENS_MAX {
         let Some(word) = scan.previous_word() else { break };
         match scan.judge(word) {
@@ -28,7 +28,11 @@ pub(in crate::pipeline::redact) fn cue_before(text: &[u8], at: usize) -> Option<
             break;
         }
     }
-    scan.saw_number.then_some(Rule::WordNumber)
+    if scan.saw_number {
+        Some(Rule::WordNumber)
+    } else {
+        scan.saw_person.then_some(Rule::WordPerson)
+    }
 }
 
 enum Verdict {
@@ -43,9 +47,15 @@ struct Backward<'t> {
     /// Words passed that say nothing.
     words: usize,
     saw_number: bool,
+    saw_person: bool,
 }
 
 impl<'t> Backward<'t> {
+    /// At the end of `text`.
+    fn new(text: &'t [u8]) -> Self {
+        Self { text, at: text.len(), words: 0, saw_number: false, saw_person: false }
+    }
+
     fn previous_word(&mut self) -> Option<&'t [u8]> {
         let gap = self.text[..self.at].iter().rev().take_while(|byte| !is_word(**byte)).count();
         let between = &self.text[self.at - gap..self.at];
@@ -64,6 +74,15 @@ impl<'t> Backward<'t> {
         if is_tag {
             return Verdict::Next;
         }
+        // A placeholder or token: the number of these words is gone already.
+        let is_bracketed = self.at > 0 && self.text[self.at - 1] == b'[';
+        if is_bracketed && matches!(self.text.get(self.at + word.len()), Some(b']' | b':')) {
+            return Verdict::Stop;
+        }
+        // The name of another value: what is said of that one says nothing here.
+        if self.text.get(self.at + word.len()) == Some(&b'=') {
+            return Verdict::Stop;
+        }
         let digits = word.iter().filter(|byte| byte.is_ascii_digit()).count();
         if digits == word.len() {
             return if digits > 4 { Verdict::Stop } else { Verdict::Next };
@@ -75,8 +94,12 @@ impl<'t> Backward<'t> {
             Some(Cue::Reach) if self.words <= 3 => Verdict::Rule(Rule::WordReach),
             Some(Cue::Own) if self.words == 0 => Verdict::Rule(Rule::WordNumber),
             Some(Cue::Negative) if self.words == 0 => Verdict::Rule(Rule::WordNegative),
-            Some(Cue::Number) if self.words <= 1 => {
+            Some(Cue::Number) if self.words == 0 => {
                 self.saw_number = true;
+                Verdict::Next
+            }
+            Some(Cue::Person) => {
+                self.saw_person |= self.words == 0;
                 Verdict::Next
             }
             Some(Cue::Filler) => Verdict::Next,
@@ -148,8 +171,7 @@ pub(in crate::pipeline::redact) fn cue_behind(text: &[u8], at: usize) -> Option<
 /// Whether the end of `lead` (what was said before this message) asks for a phone number.
 pub(in crate::pipeline::redact) fn is_asked(lead: &[u8]) -> bool {
     let from = lead.len().saturating_sub(QUESTION_BYTES_MAX);
-    let mut scan =
-        Backward { text: &lead[from..], at: lead.len() - from, words: 0, saw_number: false };
+    let mut scan = Backward::new(&lead[from..]);
     loop {
         // The words of a question are sought one by one; sentences do not matter here.
         scan.words = 0;

@@ -6,7 +6,7 @@ mod suffix;
 
 use memchr::{memchr, memchr_iter};
 
-use super::context::{Cue, FieldClass, cue_of, local_field};
+use super::context::{Cue, FieldClass, class_of_key, cue_of, local_field};
 use super::rules::{Rule, Score};
 use crate::pipeline::limits::{EMAIL_DOMAIN_BYTES_MAX, EMAIL_LOCAL_BYTES_MAX};
 use suffix::Suffix;
@@ -48,6 +48,13 @@ fn read_address(text: &[u8], from: usize, at: usize, field: FieldClass) -> Optio
         read_domain(text, at + 1)?
     };
     let local = &text[start..at];
+    let is_marked = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-' | b'+');
+    let is_name = local.iter().all(|byte| is_marked(byte) || byte.is_ascii_alphabetic())
+        && local.iter().any(u8::is_ascii_alphabetic)
+        && local.iter().any(is_marked);
+    if score.has(Rule::AddressUnknownSuffix) && is_name {
+        score.add(Rule::AddressShape);
+    }
     let domain = &text[at + 1..end];
     add_context(text, start, field, &mut score);
     add_lookalikes(text, start, local, domain, end, &mut score);
@@ -95,14 +102,33 @@ fn is_leading_sign(byte: u8) -> bool {
     b"!#$%&'*+/=?^`{|}~.-".contains(&byte)
 }
 
-/// Length of what is glued before the local part: `?a=b&email=`, `to=`, `one@x.y/`, `{`.
+/// Length of what is glued before the local part: `?a=b&email=`, `to=`, `/users/`, `{`. A single
+/// `=`, `&` or `/` between two unknown words is taken as part of the name.
 fn glue(local: &[u8]) -> usize {
-    let is_query = local.contains(&b'=');
-    let splits = |byte: &u8| {
-        matches!(byte, b'=' | b'/' | b'{' | b'}' | b'|' | b'?' | b'`' | b'*')
-            || is_query && *byte == b'&'
+    let last_of = |splits: &dyn Fn(&u8) -> bool| local.iter().rposition(splits).map(|at| at + 1);
+    let mut start = last_of(&|byte| matches!(byte, b'{' | b'}' | b'|' | b'?' | b'`' | b'*'));
+    let is_name = |equals: &usize| {
+        let name = local[..*equals].rsplit(|byte| b"&?/;|{=".contains(byte)).next();
+        name.is_some_and(|name| name.len() < 3 || class_of_key(name) != FieldClass::Other)
     };
-    local.iter().rposition(splits).map_or(0, |index| index + 1)
+    if let Some(equals) = memchr::memrchr_iter(b'=', local).take(4).find(is_name) {
+        start = start.max(Some(equals + 1));
+    }
+    let rest = &local[start.unwrap_or(0)..];
+    if rest.first() == Some(&b'/') || rest.iter().filter(|byte| **byte == b'/').count() > 1 {
+        start = start.max(last_of(&|byte| *byte == b'/'));
+    }
+    let start = start.unwrap_or(0);
+    start + label(&local[start..])
+}
+
+/// Length of a label glued before the name: `email-asha`.
+fn label(local: &[u8]) -> usize {
+    let labels = [&b"email-"[..], b"e-mail-", b"mail-", b"mailid-", b"id-"];
+    let found = labels.iter().find(|label| {
+        local.len() > label.len() && local[..label.len()].eq_ignore_ascii_case(label)
+    });
+    found.map_or(0, |label| label.len())
 }
 
 /// Where the domain that begins at `start` ends, and what its suffix says.
@@ -121,11 +147,11 @@ fn read_domain(text: &[u8], start: usize) -> Option<(usize, Score)> {
         match suffix::of(domain) {
             // `x@gmail.com.Next sentence`, `x@gmail.com.phone`: what follows a known suffix and is
             // none itself belongs to the text.
-            Suffix::Unknown if memchr(b'.', domain).is_some() => {
+            unknown @ (Suffix::Unknown | Suffix::None) if memchr(b'.', domain).is_some() => {
                 let cut = memchr::memrchr(b'.', domain).expect("just seen");
                 let shorter = trim_domain(&domain[..cut]);
                 if !matches!(suffix::of(shorter), Suffix::Public) {
-                    break Suffix::Unknown;
+                    break unknown;
                 }
                 domain = shorter;
             }
@@ -136,6 +162,7 @@ fn read_domain(text: &[u8], start: usize) -> Option<(usize, Score)> {
         Suffix::Public => Rule::AddressSuffix,
         Suffix::Reserved => Rule::AddressReserved,
         Suffix::Unknown => Rule::AddressUnknownSuffix,
+        Suffix::None => Rule::AddressNoSuffix,
     });
     (!domain.is_empty()).then_some((start + domain.len(), score))
 }
@@ -162,10 +189,14 @@ fn add_context(text: &[u8], start: usize, field: FieldClass, score: &mut Score) 
     match local.unwrap_or(field) {
         FieldClass::Email => score.add(Rule::AddressField),
         FieldClass::MessageId => score.add(Rule::MessageId),
+        FieldClass::Contact | FieldClass::Person => score.add(Rule::AddressWord),
         _ => {
-            let before = text[..start].trim_ascii_end();
-            let len = before.iter().rev().take(24).take_while(|b| b.is_ascii_alphabetic()).count();
-            if cue_of(&before[before.len() - len..]) == Some(Cue::Email) {
+            let words =
+                text[start.saturating_sub(40)..start].rsplit(|byte| !byte.is_ascii_alphabetic());
+            let is_cue = |word: &[u8]| {
+                cue_of(word) == Some(Cue::Email) || matches!(word, b"to" | b"from" | b"for" | b"by")
+            };
+            if words.filter(|word| !word.is_empty()).take(3).any(is_cue) {
                 score.add(Rule::AddressWord);
             }
         }

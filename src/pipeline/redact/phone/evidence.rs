@@ -47,7 +47,7 @@ impl<'a> Evidence<'a> {
         let mut score = Score::default();
         let named = self.add_field(at, plus, &mut score);
         if !named {
-            self.add_words(at, &mut score);
+            self.add_words(at, plus, &mut score);
         }
         self.add_neighbour_before(start, plus, &mut score);
         let is_named = named
@@ -134,13 +134,15 @@ impl<'a> Evidence<'a> {
         false
     }
 
-    fn add_words(&self, at: usize, score: &mut Score) {
-        let known = [Rule::FieldNegative, Rule::FieldContact].iter().any(|rule| score.has(*rule));
-        if known {
+    fn add_words(&self, at: usize, plus: bool, score: &mut Score) {
+        if score.has(Rule::FieldNegative) {
             return;
         }
-        if let Some(rule) = cue_before(self.text, at) {
-            score.add(rule);
+        match cue_before(self.text, at) {
+            // With a calling code the number speaks for itself.
+            Some(Rule::WordNegative) if plus => {}
+            Some(rule) => score.add(rule),
+            None => {}
         }
     }
 
@@ -219,8 +221,9 @@ impl<'a> Evidence<'a> {
             let code = plan::possible_international(digits);
             if !score.has(Rule::NationalValid) {
                 score.add(Rule::BareInternational);
-            } else if code.is_some_and(is_home) && digits.len() > 10 {
-                score.add(Rule::NationalTrunk);
+            }
+            if code.is_some_and(is_home) && digits.len() > 10 {
+                score.add(Rule::BareHome);
             }
         }
     }
@@ -240,9 +243,7 @@ impl<'a> Evidence<'a> {
                     found.number_type,
                     NumberType::Mobile | NumberType::FixedLine | NumberType::FixedOrMobile
                 );
-                if is_personal {
-                    score.add(Rule::NationalValid);
-                }
+                score.add(if is_personal { Rule::NationalValid } else { Rule::NationalSpecial });
                 if found.national_start > 0 {
                     score.add(Rule::NationalTrunk);
                 }
@@ -273,7 +274,8 @@ impl<'a> Evidence<'a> {
         if dots >= 2 && groups[1..].iter().any(|group| group.len() == 1) {
             score.add(Rule::Version);
         }
-        if !score.has(Rule::NationalGrouped) && !score.has(Rule::ExitCodeValid) {
+        let is_valid = [Rule::NationalGrouped, Rule::NationalValid, Rule::ExitCodeValid];
+        if !is_valid.iter().any(|rule| score.has(*rule)) {
             score.add(Rule::NumberShapeLoose);
         }
     }

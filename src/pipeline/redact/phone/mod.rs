@@ -16,6 +16,8 @@ use run::Run;
 /// Fewest and most digits of a number (E.164: at most 15; with an exit code before them 18).
 pub(super) const DIGITS_MIN: usize = 7;
 const DIGITS_MAX: usize = 18;
+/// Longest value of a candidate.
+pub(super) const VALUE_BYTES_MAX: usize = DIGITS_MAX + 1;
 
 /// Where a text stands.
 #[derive(Clone, Copy)]
@@ -26,6 +28,8 @@ pub(super) struct Place<'a> {
     pub(super) outer: Option<(&'a [u8], usize, usize)>,
     /// The regions whose national forms apply.
     pub(super) regions: &'a [Region],
+    /// The text names somebody or something as a whole.
+    pub(super) is_identity: bool,
 }
 
 /// A number that may be a phone number.
@@ -40,15 +44,19 @@ pub(super) struct Candidate {
     /// Index of the first digit behind an exit code.
     skip: u8,
     /// The digits begin with a calling code.
-    pub(super) international: bool,
+    international: bool,
     /// The evidence.
     pub(super) score: Score,
 }
 
 impl Candidate {
-    /// The digits, without an exit code.
-    pub(super) fn digits(&self) -> &[u8] {
-        &self.digits[usize::from(self.skip)..usize::from(self.len)]
+    /// The digits, without an exit code, with a plus when they begin with a calling code.
+    pub(super) fn value<'b>(&self, buffer: &'b mut [u8; VALUE_BYTES_MAX]) -> &'b [u8] {
+        let digits = &self.digits[usize::from(self.skip)..usize::from(self.len)];
+        let plus = usize::from(self.international);
+        buffer[0] = b'+';
+        buffer[plus..plus + digits.len()].copy_from_slice(digits);
+        &buffer[..plus + digits.len()]
     }
 }
 

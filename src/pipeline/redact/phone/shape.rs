@@ -6,7 +6,9 @@ use super::run::{Link, Run};
 /// Marks the groups of `run` that are part of something else.
 pub(super) fn block_other_shapes(text: &[u8], run: &mut Run) {
     let count = run.groups.len();
-    for at in 0..count {
+    // A plus makes its groups a number: `+31.6.2038.1234` is no day in June.
+    let from = usize::from(text[..run.groups[0].start].ends_with(b"+"));
+    for at in from..count {
         let known = [date(run, at), clock_range(run, at), ipv4(run, at), uuid(run, at)];
         let cards = fours(run, at);
         let len = known.into_iter().flatten().chain(cards).max().unwrap_or(0);
