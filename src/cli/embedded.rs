@@ -60,9 +60,8 @@ impl EmbeddedDaemon {
         clock: SystemClock,
     ) -> Result<Self, Failure> {
         let cluster = Cluster::new(Arc::new(clock), ClusterConfig::default());
-        make_topics(&cluster, &settings, source_partitions).map_err(|error| {
-            Failure::new(Exit::Software, format!("embedded broker: {error}"))
-        })?;
+        make_topics(&cluster, &settings, source_partitions)
+            .map_err(|error| Failure::new(Exit::Software, format!("embedded broker: {error}")))?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .enable_all()
@@ -72,7 +71,12 @@ impl EmbeddedDaemon {
         let kill = Arc::new(KillSwitch::default());
         let stop = Stop::default();
         let facts = StartFacts {
-            never_read: settings.input.topics.iter().map(|t| (Arc::clone(t), source_partitions)).collect(),
+            never_read: settings
+                .input
+                .topics
+                .iter()
+                .map(|t| (Arc::clone(t), source_partitions))
+                .collect(),
             measures_partitions: settings.topics.measures_partitions.into(),
             record_bytes_max: PRODUCED_RECORD_BYTES_MAX,
         };
@@ -94,7 +98,12 @@ impl EmbeddedDaemon {
                     .map_err(|error| Failure::io(&format!("http.listen {address}"), &error))?;
                 let bound = listener.local_addr().map_err(|error| Failure::io("http", &error))?;
                 let served = Arc::clone(&metrics);
-                runtime.spawn(http::serve(listener, served, Arc::new(probes), std::future::pending()));
+                runtime.spawn(http::serve(
+                    listener,
+                    served,
+                    Arc::new(probes),
+                    std::future::pending(),
+                ));
                 Some(bound)
             }
         };
@@ -120,7 +129,9 @@ impl EmbeddedDaemon {
         self.runtime.shutdown_timeout(Duration::from_millis(200));
         match end {
             Ok(End::Stopped) => Ok(self.cluster),
-            other => Err(Failure::new(Exit::Software, format!("the shards ended badly: {other:?}"))),
+            other => {
+                Err(Failure::new(Exit::Software, format!("the shards ended badly: {other:?}")))
+            }
         }
     }
 }

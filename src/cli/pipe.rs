@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use clap::Args;
 
+use super::Common;
 use super::embedded::EmbeddedDaemon;
 use super::exit::{Exit, Failure};
-use super::Common;
 use crate::daemon::broker::embedded::{Body, Cluster};
 use crate::daemon::clock::{Clock, SystemClock};
 use crate::daemon::keys::open_or_create;
@@ -45,10 +45,12 @@ pub(super) fn run(common: &Common, arguments: &PipeArguments) -> Result<Exit, Fa
         Some(folder) => Some(OutFiles::make(folder)?),
         None => None,
     };
-    let mut pump = Pump { cluster: daemon.cluster.clone(), settings, files, sent: 0, printed: 0, clock };
+    let mut pump =
+        Pump { cluster: daemon.cluster.clone(), settings, files, sent: 0, printed: 0, clock };
     match &arguments.file {
         Some(path) => {
-            let file = File::open(path).map_err(|e| Failure::io(&path.display().to_string(), &e))?;
+            let file =
+                File::open(path).map_err(|e| Failure::io(&path.display().to_string(), &e))?;
             pump.feed(BufReader::new(file))?;
         }
         None => pump.feed(std::io::stdin().lock())?,
@@ -85,10 +87,12 @@ struct OutFiles {
 
 impl OutFiles {
     fn make(folder: &Path) -> Result<Self, Failure> {
-        std::fs::create_dir_all(folder).map_err(|e| Failure::io(&folder.display().to_string(), &e))?;
+        std::fs::create_dir_all(folder)
+            .map_err(|e| Failure::io(&folder.display().to_string(), &e))?;
         let create = |name: &str| {
             let path = folder.join(name);
-            let file = File::create(&path).map_err(|e| Failure::io(&path.display().to_string(), &e))?;
+            let file =
+                File::create(&path).map_err(|e| Failure::io(&path.display().to_string(), &e))?;
             Ok::<_, Failure>(BufWriter::new(file))
         };
         Ok(Self {
@@ -117,7 +121,8 @@ impl Pump {
         loop {
             line.clear();
             let mut bounded = std::io::Read::take(&mut lines, PIPE_LINE_BYTES_MAX);
-            let read = bounded.read_until(b'\n', &mut line).map_err(|e| Failure::io("input", &e))?;
+            let read =
+                bounded.read_until(b'\n', &mut line).map_err(|e| Failure::io("input", &e))?;
             if read == 0 {
                 return Ok(());
             }
@@ -145,8 +150,12 @@ impl Pump {
             self.print(&redacted)?;
             if self.printed > before {
                 progressed = self.clock.monotonic();
-            } else if self.clock.monotonic() - progressed > Duration::from_millis(PIPE_STALL_MS_MAX) {
-                let message = format!("nothing came out for {PIPE_STALL_MS_MAX} ms behind line {}", self.printed);
+            } else if self.clock.monotonic() - progressed > Duration::from_millis(PIPE_STALL_MS_MAX)
+            {
+                let message = format!(
+                    "nothing came out for {PIPE_STALL_MS_MAX} ms behind line {}",
+                    self.printed
+                );
                 return Err(Failure::new(Exit::Software, message));
             } else {
                 self.cluster.wait(seen, self.clock.now().plus_millis(50));
@@ -159,7 +168,7 @@ impl Pump {
         let (from, to) = self.cluster.range(redacted)?;
         let mut lines = Vec::new();
         let mut count = 0;
-        self.cluster.read(redacted, from, to, &mut |record| {
+        TopicReader::read(&mut self.cluster, redacted, from, to, &mut |record| {
             lines.extend_from_slice(record.value.unwrap_or_default());
             lines.push(b'\n');
             count += 1;
