@@ -20,12 +20,14 @@ mod detect;
 mod email;
 mod engine;
 mod finding;
+mod gate;
 mod json;
 mod partial;
 mod phone;
 mod redactor;
 mod rewrite;
 mod rules;
+mod scan;
 mod views;
 mod walk;
 
