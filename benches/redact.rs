@@ -130,7 +130,7 @@ fn redactor(tenants: &[TenantId]) -> Redactor {
     raw.actions.email = Some("token".to_owned());
     raw.actions.phone = Some("token".to_owned());
     let policy = Policy::new(&raw).expect("the policy is sound");
-    Redactor::with_keyring(Arc::new(policy), Arc::new(keyring(tenants)))
+    Redactor::new(policy).with_keyring(Arc::new(keyring(tenants)))
 }
 
 fn keyring(tenants: &[TenantId]) -> Keyring {
