@@ -280,6 +280,8 @@ pub(super) struct Echo {
     counted: f64,
     pub(super) panics: BTreeSet<i64>,
     pub(super) failures: BTreeSet<i64>,
+    /// Records before which the partition waits.
+    pub(super) waits: BTreeSet<i64>,
     /// Adds an offset of a partition that is not its own.
     pub(super) foreign: bool,
     pub(super) pauses: Vec<(TopicPartition, PartitionStop)>,
@@ -368,7 +370,15 @@ impl Stage for Echo {
         batch.for_each(range.clone(), |record| offset = record.offset);
         self.write(batch, range.clone(), "", outputs);
         assert!(!self.panics.contains(&offset), "a harmful record");
-        if self.failures.contains(&offset) {
+        if self.waits.contains(&offset) {
+            let stop = PartitionStop {
+                reason: "key_missing",
+                detail: String::new(),
+                command: String::new(),
+            };
+            self.pauses.push((batch.topic_partition().clone(), stop));
+        }
+        if self.failures.contains(&offset) || self.waits.contains(&offset) {
             let topic_partition = batch.topic_partition().clone();
             return Err(RecordFailure { topic_partition, offset, reason: "bad" });
         }
