@@ -9,15 +9,15 @@ use blotter::daemon::broker::{
 use blotter::pipeline::record::TopicPartition;
 use blotter::pipeline::step::Lookup;
 use rdkafka::ClientConfig;
-use rdkafka::client::DefaultClientContext;
 use rdkafka::mocking::{MockCluster, MockCoordinator};
+use rdkafka::producer::DefaultProducerContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::types::{RDKafkaApiKey as Api, RDKafkaRespErr as Code};
 
 use crate::harness::{Deadline, now};
 use crate::slots::{CALL, Slot, commit_of, connector, slot};
 
-type Mock = MockCluster<'static, DefaultClientContext>;
+type Mock = MockCluster<'static, DefaultProducerContext>;
 
 /// A mock cluster with the topics `source` and `output`, and a slot that owns its source.
 fn owner(change: impl FnOnce(&mut SlotConfig)) -> (Mock, Slot) {
@@ -156,15 +156,10 @@ fn silence_is_a_time_out_and_a_reset_leads_on() {
 fn connecting_says_why_it_fails() {
     let mock = MockCluster::new(1).expect("a mock cluster");
     let connector_of = |brokers: &str| connector(brokers, &[]);
-    let wanted = SlotConfig {
-        operation_timeout: Duration::from_millis(900),
-        ..slot("g", "a", "source")
-    };
+    let wanted =
+        SlotConfig { operation_timeout: Duration::from_millis(900), ..slot("g", "a", "source") };
     for (code, kind) in [
-        (
-            Code::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-            Kind::NotAuthorized,
-        ),
+        (Code::RD_KAFKA_RESP_ERR_TRANSACTIONAL_ID_AUTHORIZATION_FAILED, Kind::NotAuthorized),
         (Code::RD_KAFKA_RESP_ERR_INVALID_TRANSACTION_TIMEOUT, Kind::NotAuthorized),
     ] {
         mock.request_errors(Api::InitProducerId, &[code; 8]);
@@ -202,9 +197,9 @@ fn an_unknown_member_loses_its_partitions_and_joins_again() {
     };
     member.until("the loss", 30, lost);
     if member.owned.is_empty() {
-        let error = member.begin_with(&output(), "x").and_then(|_| {
-            member.broker.send_offsets(&[commit_of(&source(), 1)], CALL)
-        });
+        let error = member
+            .begin_with(&output(), "x")
+            .and_then(|_| member.broker.send_offsets(&[commit_of(&source(), 1)], CALL));
         assert_eq!(error.expect_err("no member").kind, Kind::StaleMember);
         member.broker.reset_producer(CALL).expect("a reset leads on");
     }
