@@ -1,3 +1,5 @@
-//! The door: arguments, settings, command, exit code.
+//! The door: arguments, command, exit code.
 
-fn main() {}
+fn main() -> std::process::ExitCode {
+    blotter::cli::main(std::env::args_os()).into()
+}

@@ -1,8 +1,17 @@
-//! The world: the shard that carries every guarantee, the brokers it runs on, its supervisor.
+//! The world: the shard that carries every guarantee, the brokers it runs on, its supervisor, the
+//! endpoint and the own log.
 
 pub mod broker;
 pub mod clock;
+pub mod http;
+pub mod keys;
+pub mod metrics;
+pub mod reader;
+pub mod topology;
+mod openmetrics;
+pub mod telemetry;
 mod restore;
+pub mod service;
 pub mod shard;
 pub mod supervisor;
 pub mod topics;

@@ -20,6 +20,8 @@ pub(crate) struct Restore {
     failures: u32,
     pending_since: Option<Duration>,
     high_first: Option<i64>,
+    /// The committed offset and metadata that the stage was told.
+    told: Option<(Option<i64>, String)>,
 }
 
 enum State {
@@ -29,6 +31,8 @@ enum State {
     Output(usize),
     /// Waits for the answer to the stage's question.
     Stage(Lookup),
+    /// The stage wants to stop: is the committed offset still what it was told?
+    Confirm(PartitionStop),
     /// Looks for the writer of an open transaction in output partition `index`.
     Writer { index: usize, resume: Question },
     /// Fences that writer.
@@ -40,6 +44,7 @@ enum State {
 enum Question {
     Output(usize),
     Stage(Lookup),
+    Confirm(PartitionStop),
 }
 
 /// What a restore works with, lent by the shard for one call.
@@ -84,6 +89,7 @@ impl Restore {
             failures: 0,
             pending_since: None,
             high_first: None,
+            told: None,
         }
     }
 
@@ -128,6 +134,7 @@ impl Restore {
         }
         if self.is_queued() {
             self.retry_at = None;
+            self.told = None;
             self.outputs = context.stage.output_partitions(context.topic_partition);
             return self.check_output(0, context);
         }
@@ -150,6 +157,9 @@ impl Restore {
             }
             (State::Stage(lookup), Answer::Lookup(result)) => {
                 self.stage_answered(lookup, result, context)
+            }
+            (State::Confirm(stop), Answer::Lookup(result)) => {
+                self.confirm_answered(stop, result, context)
             }
             (State::Writer { index, resume }, Answer::Writer(result)) => {
                 self.writer_answered(index, resume, result, context)
@@ -232,12 +242,7 @@ impl Restore {
                 self.pend(Question::Stage(lookup), self.asked_at, context)
             }
             (_, Ok(answer)) => self.hand_over(lookup, answer, context),
-            (_, Err(LookupFailure::OffsetOutOfRange)) => {
-                self.failures = self.failures.saturating_add(1);
-                self.retry_at = Some(context.monotonic + self.back_off(context.config));
-                self.state = State::Queued;
-                Progress::Waiting
-            }
+            (_, Err(LookupFailure::OffsetOutOfRange)) => self.again(context),
             (_, Err(failure)) => self.failed(Question::Stage(lookup), &failure, context),
         }
     }
@@ -249,6 +254,9 @@ impl Restore {
         context: &mut Context<'_, B, S>,
     ) -> Progress {
         self.settle();
+        if let LookupAnswer::Committed { offset, metadata } = &answer {
+            self.told = Some((*offset, metadata.clone()));
+        }
         let step = guarded(|| context.stage.restore(context.topic_partition, answer, context.now));
         self.take_step(step, Some(&lookup), context)
     }
@@ -261,6 +269,11 @@ impl Restore {
     ) -> Progress {
         match step {
             Some(RestoreStep::Ready { position }) => Progress::Ready { position },
+            Some(RestoreStep::Stop(stop)) if self.told.is_some() => {
+                self.state = State::Confirm(stop);
+                self.ask(context);
+                Progress::Waiting
+            }
             Some(RestoreStep::Stop(stop)) => Progress::Stop(stop),
             Some(RestoreStep::Ask(lookup)) if asked_before == Some(&lookup) => {
                 self.state = State::Stage(lookup);
@@ -278,6 +291,38 @@ impl Restore {
                 command: "blotter audit verify".to_owned(),
             }),
         }
+    }
+
+    /// A stop stands only when the committed offset is still what the stage was told. Otherwise
+    /// another owner has been at work since (this member has lost the partition and does not know
+    /// it yet), and what the stage found means nothing.
+    fn confirm_answered<B: Broker, S: Stage>(
+        &mut self,
+        stop: PartitionStop,
+        result: Result<LookupAnswer, LookupFailure>,
+        context: &mut Context<'_, B, S>,
+    ) -> Progress {
+        match result {
+            Ok(LookupAnswer::Committed { offset, metadata }) => {
+                if self.told == Some((offset, metadata)) {
+                    return Progress::Stop(stop);
+                }
+                self.again(context)
+            }
+            Err(LookupFailure::TimedOut) => {
+                self.pend(Question::Confirm(stop), self.asked_at, context)
+            }
+            Ok(_) => self.retry(Question::Confirm(stop), context),
+            Err(failure) => self.failed(Question::Confirm(stop), &failure, context),
+        }
+    }
+
+    /// From the first question on, after a pause.
+    fn again<B, S>(&mut self, context: &Context<'_, B, S>) -> Progress {
+        self.failures = self.failures.saturating_add(1);
+        self.retry_at = Some(context.monotonic + self.back_off(context.config));
+        self.state = State::Queued;
+        Progress::Waiting
     }
 
     /// Something is pending since `since`: waits, and after a while ends the transaction of the
@@ -370,6 +415,7 @@ impl Restore {
         self.state = match question {
             Question::Output(index) => State::Output(index),
             Question::Stage(lookup) => State::Stage(lookup),
+            Question::Confirm(stop) => State::Confirm(stop),
         };
     }
 
@@ -400,6 +446,9 @@ impl Restore {
             }
             State::Stage(lookup) => {
                 context.broker.lookup(ticket, context.topic_partition, lookup.clone());
+            }
+            State::Confirm(_) => {
+                context.broker.lookup(ticket, context.topic_partition, Lookup::Committed);
             }
             State::Writer { index, .. } => context.broker.read_writer(ticket, output(*index)),
             State::Fence { transactional_id, .. } => {

@@ -20,6 +20,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::broker::kafka::{KafkaConfig, PlainContext, classify};
 use super::broker::{BrokerError, BrokerErrorKind};
 use super::clock::{Clock, SystemClock};
+use crate::pipeline::emit::TopicRole;
 use crate::pipeline::limits::OUTPUT_RECORD_HEADROOM_BYTES;
 
 /// How often the metadata is asked while new topics become known.
@@ -30,23 +31,6 @@ const TIMESTAMP_AHEAD_MS_MAX: i64 = i64::MAX;
 
 /// Least `message.timestamp.after.max.ms` that `check` takes: ten years.
 const TIMESTAMP_AHEAD_MS_MIN: i64 = 10 * 365 * 86_400_000;
-
-/// What a topic is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TopicRole {
-    /// The clean stream: source partition to the same partition.
-    Redacted,
-    /// The audit chain: source partition to the same partition.
-    Audit,
-    /// Deltas, session facts, watermarks.
-    Measures,
-    /// What could not be forwarded, by coordinates.
-    DeadLetters,
-    /// Alerts, compacted by fingerprint.
-    Alerts,
-    /// State of WATCH, compacted.
-    WatchState,
-}
 
 /// What the plans of all topics share.
 #[derive(Clone, Copy, Debug, Default)]

@@ -8,21 +8,29 @@ pub const TENANT_ID_BYTES_MAX: usize = 128;
 
 // ingest
 
+/// Objects and arrays nested deeper are stepped over: no logger puts its fields that deep, and it
+/// bounds both the stack and the work on hostile pairs.
+pub const JSON_DEPTH_MAX: usize = 24;
+
+/// Fields are looked for in this much of a value; a logger writes them first, and the rest of a
+/// huge record is payload.
+pub const SCAN_BYTES_MAX: usize = 1024 * 1024;
+
+/// Longest text of one field: an identity, a name or a reason. Anything longer is a message.
+pub const FIELD_BYTES_MAX: usize = 1024;
+
+/// Names of one kind of field in one set of rules; the table's index is 8 bits wide.
+pub const FIELD_NAMES_MAX: usize = 200;
+
+/// Longest key path of a rule.
+pub const FIELD_NAME_BYTES_MAX: usize = 256;
+
+/// Topics with rules of their own: each has its own compiled table.
+pub const TOPIC_RULES_MAX: usize = 256;
+
+const _: () = assert!(FIELD_NAMES_MAX <= u8::MAX as usize);
+
 // redact
-
-/// Longest value scanned in full; a longer one is masked strictly. Kafka's default maximum is 1 MiB,
-/// and a topic that allows more seldom allows more than this.
-pub const REDACT_RECORD_BYTES_MAX: usize = 16 * 1024 * 1024;
-
-/// Candidates scored in one record. A log line has tens; ten thousand bound the work at a few
-/// milliseconds.
-pub const REDACT_CANDIDATES_MAX: usize = 10_000;
-
-/// Depth of nested JSON. Loggers nest below 20; serde and others stop at 128.
-pub const REDACT_JSON_DEPTH_MAX: usize = 64;
-
-/// Layers of encoding undone in one string. Real logs stack up to three.
-pub const REDACT_DECODE_LAYERS_MAX: usize = 6;
 
 /// Extra patterns of a policy in all: each is another pass over every record it applies to.
 pub const REDACT_PATTERNS_MAX: usize = 32;
@@ -39,8 +47,31 @@ pub const REDACT_KEPT_CHARACTERS_MAX: u8 = 4;
 /// Characters that stay hidden whenever some are kept.
 pub const REDACT_HIDDEN_CHARACTERS_MIN: usize = 6;
 
+/// Entries of a keyring: ten thousand tenants with five kinds of key and twenty epochs.
+pub const KEYRING_ENTRIES_MAX: usize = 1_000_000;
+
 /// The fixed number for JSON numbers: one digit less than the shortest phone number.
 pub const REDACT_NUMBER_REPLACEMENT_MAX: u32 = 999_999;
+/// Longest record that is scanned; a longer one is masked strictly. Kafka's own default for a
+/// message is 1 MiB, and offsets into a record are kept as `u32`.
+pub const RECORD_BYTES_MAX: usize = 64 << 20;
+
+/// Layers of encoding (escapes, JSON in strings, percent, entities ...) undone around a value;
+/// past it the whole string is masked.
+pub const LAYERS_MAX: usize = 12;
+
+/// Longest local part of an address that is looked for: RFC 5321, 4.5.3.1.1. Caps the way back from
+/// each `@`, so that a line of `@` stays linear.
+pub const EMAIL_LOCAL_BYTES_MAX: usize = 64;
+
+/// Longest domain of an address: RFC 5321, 4.5.3.1.2.
+pub const EMAIL_DOMAIN_BYTES_MAX: usize = 255;
+
+/// Rounds of redaction until nothing more is found; a record that needs more is masked strictly.
+pub const REDACTION_ROUNDS_MAX: usize = 4;
+
+/// Findings in one record; more, and the record is masked strictly.
+pub const FINDINGS_MAX: usize = 100_000;
 
 // audit
 
@@ -156,10 +187,116 @@ const _: () = assert!(SESSIONS_PER_TENANT_MAX <= SESSIONS_PER_PARTITION_MAX);
 
 // alert
 
+/// Rules that run.
+pub const ALERT_RULES_MAX: usize = 200;
+
+/// Longest `for` and `keep_firing_for` of a rule.
+pub const RULE_DURATION_MS_MAX: i64 = 24 * 3_600_000;
+
+/// Longest runbook address and channel name of a rule: each is copied into every message.
+pub const RULE_TEXT_BYTES_MAX: usize = 512;
+
+/// Alerts one measures partition keeps that are not inactive, at about 1 kB each.
+pub const ALERT_INSTANCES_MAX: usize = 20_000;
+
+/// New alerts one measures partition lets through per minute; the others wait.
+pub const NEW_ALERTS_PER_MINUTE_MAX: u32 = 60;
+
+/// A firing alert is re-emitted this often ...
+pub const LEASE_REFRESH_MS: i64 = 60_000;
+
+/// ... and ends by itself this long after its last message (Prometheus's four times).
+pub const LEASE_MS: i64 = 4 * LEASE_REFRESH_MS;
+
+/// The watchdog is re-emitted this often: three chances before it is 45 s old.
+pub const WATCHDOG_REFRESH_MS: i64 = 15_000;
+
+/// A resolve is repeated this often ...
+pub const RESOLVED_REPEAT_MS: i64 = 5 * 60_000;
+
+/// ... for this long, as Prometheus keeps its resolved alerts.
+pub const RESOLVED_REPEATED_FOR_MS: i64 = 15 * 60_000;
+
+/// A resolved alert's key leaves the compacted topic after this.
+pub const ALERT_FORGOTTEN_AFTER_MS: i64 = 24 * 3_600_000;
+
+/// The daemon's alerts about a single event fire for this long.
+pub const SYSTEM_ALERT_HOLD_MS: i64 = 15 * 60_000;
+
+/// The owner of a measures partition appends a tick after this much silence ...
+pub const TICK_AFTER_SILENCE_MS: i64 = 250;
+
+/// ... and at least this often: append times more than [`APPEND_TIME_SKEW_MS_MAX`] past the latest
+/// tick are not believed.
+pub const TICK_INTERVAL_MS: i64 = 1_000;
+
+/// Ratio gauges are published at most this often.
+pub const GAUGES_PUBLISHED_EVERY_MS: i64 = 1_000;
+
+const _: () = assert!(TICK_INTERVAL_MS * 3 <= APPEND_TIME_SKEW_MS_MAX);
+const _: () = assert!(LEASE_MS - LEASE_REFRESH_MS >= 120_000);
+const _: () = assert!(RESOLVED_REPEATED_FOR_MS < ALERT_FORGOTTEN_AFTER_MS);
+
 // emit
+
+/// Room for the coordinates header, the writer header and the framing of a record: a redacted
+/// record must fit `max.message.bytes` of its topic with them.
+pub const EMIT_OVERHEAD_BYTES: usize = 1024;
 
 // shard
 
+// settings
+
+/// Shards of one stage in one process: more threads than any host has cores to spare.
+pub const SHARDS_MAX: u16 = 256;
+
+/// Partitions of one of our own topics: beyond it brokers suffer more than we gain.
+pub const TOPIC_PARTITIONS_MAX: u16 = 1_000;
+
+// scrub
+
+/// Records of a partition since its assignment that tell whether its topic is text at all.
+pub const NOT_TEXT_SAMPLE_RECORDS: u32 = 1_000;
+
+// service
+
+/// `max.message.bytes` of a source topic whose configuration can't be read: Kafka's own default.
+pub const SOURCE_RECORD_BYTES_DEFAULT: usize = 1_048_588;
+
+/// Records one poll hands over: enough to amortise a turn of the loop, few enough to answer events.
+pub const POLL_RECORDS_MAX: usize = 5_000;
+
+/// Bytes one poll hands over.
+pub const POLL_BYTES_MAX: usize = 4 << 20;
+
+/// Bytes one look-up of a restore answers with.
+pub const LOOKUP_BYTES_MAX: usize = 4 << 20;
+
+/// Age of a shard's last turn above which the process counts as hung: far above the longest call.
+pub const SHARD_TICK_AGE_MS_MAX: u64 = 60_000;
+
+// metrics and HTTP
+
+/// Series per metric family: 10,000 tenants are a large deployment; past it lies an accident.
+pub const METRIC_SERIES_PER_FAMILY_MAX: usize = 10_000;
+
+/// Series in all: about 100 MB and a scrape of some 15 MB.
+pub const METRIC_SERIES_TOTAL_MAX: usize = 150_000;
+
+const _: () = assert!(METRIC_SERIES_PER_FAMILY_MAX <= METRIC_SERIES_TOTAL_MAX);
+
+/// Idle time after which a series is dropped: longer than the longest window of 6 h that shipped
+/// rules look back, or `increase()` would lose data.
+pub const METRIC_SERIES_IDLE_MS_MAX: i64 = 24 * 60 * 60 * 1000;
+
+/// How often idle series are looked for.
+pub const METRIC_EXPIRY_LOOK_MS: u64 = 10 * 60 * 1000;
+
+/// Connections served at once: a handful of scrapers and probes.
+pub const HTTP_CONNECTIONS_MAX: usize = 64;
+
+/// Time a client has to send its request head; slow ones hold a connection slot.
+pub const HTTP_HEADER_READ_MS_MAX: u64 = 5_000;
 /// Bytes of input after which a transaction is committed: bounds what a failure repeats, and with
 /// it the memory of outputs and pending state.
 pub const TRANSACTION_INPUT_BYTES_MAX: usize = 4 << 20;
@@ -178,7 +315,6 @@ pub const PRODUCED_RECORD_BYTES_MAX: usize = 32 << 20;
 /// tokens may be longer than what they replace, and headers are added.
 pub const OUTPUT_RECORD_HEADROOM_BYTES: u64 = 256 << 10;
 
-const _: () = assert!(PRODUCED_RECORD_BYTES_MAX > REDACT_RECORD_BYTES_MAX);
 
 // embedded broker
 

@@ -82,6 +82,8 @@ metrics! {
     AuditChainHeight, "blotter_audit_chain_height", Gauge, ["topic", "partition"];
     #[doc = "Unix time of the last committed seal of a source partition."]
     AuditSealTimestamp, "blotter_audit_seal_timestamp_seconds", Gauge, ["topic", "partition"];
+    #[doc = "Findings of restores that an operator must know (gaps, recoveries), by name and severity."]
+    RestoreFindings, "blotter_restore_findings_total", Counter, ["finding", "severity"];
     #[doc = "Bot turns, by tenant."]
     BotTurns, "blotter_bot_turns_total", Counter, ["tenant"];
     #[doc = "Bot turns that ended in a fallback, by tenant."]
@@ -104,8 +106,18 @@ metrics! {
     ErrorRatioRecords, "blotter_error_ratio_records", Gauge, ["tenant", "service", "window"];
     #[doc = "Records that came too late for their window and were counted apart."]
     LateRecords, "blotter_late_records_total", Counter, ["tenant"];
-    #[doc = "Alerts by state and severity."]
-    Alerts, "blotter_alerts", Gauge, ["state", "severity"];
+    #[doc = "Alerts by state and severity, per measures partition."]
+    Alerts, "blotter_alerts", Gauge, ["state", "severity", "partition"];
+    #[doc = "1 while a measures partition makes no alert transitions because no source partition counts."]
+    AlertsHeld, "blotter_alerts_held", Gauge, ["partition"];
+    #[doc = "Event time up to which every source partition has been read, per measures partition."]
+    EventTime, "blotter_event_time_timestamp_seconds", Gauge, ["partition"];
+    #[doc = "Times the clock of a measures partition was set back because append times had run ahead."]
+    ClockSetBack, "blotter_watch_clock_set_back_total", Counter, ["partition"];
+    #[doc = "Measure records that could not be read, by reason."]
+    MeasuresRejected, "blotter_measures_rejected_total", Counter, ["reason"];
+    #[doc = "Measure records deleted by retention before they were read."]
+    MeasuresLost, "blotter_measures_lost_total", Counter, ["partition"];
     #[doc = "Alert messages committed to the alert topic, by status."]
     AlertsEmitted, "blotter_alerts_emitted_total", Counter, ["status"];
     #[doc = "Label values replaced by an overflow value because a cap was reached, by label."]

@@ -59,6 +59,7 @@ pub(super) fn same_slot_returns_at_once<B: Bench>(bench: &B, name: &'static str)
     assert_eq!(second.committed(&source), (Some(1), "one".to_owned()));
     let took = bench.clock().monotonic() - before;
     assert!(took < SESSION, "waited {took:?}, as for a stranger");
+    second.settle();
     second.transact(&output, "y", &source, 2, "").expect("current");
     assert_eq!(bench.committed_values(&output.topic, 0), ["x", "y"]);
 }
@@ -117,6 +118,7 @@ pub(super) fn newer_instance_fences_the_older<B: Bench>(bench: &B, name: &'stati
     );
     assert_eq!(old.until_error().kind, BrokerErrorKind::InstanceFenced);
     drop(old);
+    new.settle();
     new.transact(&output, "x", &source, 1, "").expect("the newer one is the member");
     assert_eq!(new.committed(&source), (Some(1), String::new()));
 }
@@ -162,4 +164,21 @@ pub(super) fn positions_are_exact<B: Bench>(bench: &B, name: &'static str) {
     session.broker.start(&source, 99).expect("the seek itself does not ask");
     session.until("a failure", |session| !session.failed.is_empty());
     assert_eq!(session.failed, ["offset out of range"]);
+}
+
+/// A static member that dies after it was told to give a partition up, and comes back before the
+/// group has noticed, is handed the assignment of the first round: the partition must not stay
+/// nobody's.
+pub(super) fn restart_in_a_hand_over_orphans_nothing<B: Bench>(bench: &B, name: &'static str) {
+    let (sources, _) = two_partitions(bench, name);
+    let slot_of = |own| static_slot(name, own, &sources[0].topic);
+    let mut one = Session::owning(bench, &slot_of("a"), 2);
+    one.holds_revoked = true;
+    let mut two = Session::connect(bench, &slot_of("b"));
+    one.both_until(&mut two, "the revocation", |one, _| one.revoked.is_some());
+    drop(one);
+    let mut again = Session::connect(bench, &slot_of("a"));
+    again.both_until(&mut two, "an owner for each", |one, two| {
+        one.owned.len() == 1 && two.owned.len() == 1
+    });
 }

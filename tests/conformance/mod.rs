@@ -48,7 +48,7 @@ type Entry<B> = (&'static str, fn(&B, &'static str));
 
 /// Every scenario.
 pub(crate) fn scenarios<B: Bench>() -> Vec<Scenario<B>> {
-    let all: [Entry<B>; 18] = [
+    let all: [Entry<B>; 19] = [
         ("metadata-comes-back", transaction::metadata_comes_back),
         ("metadata-too-large", transaction::metadata_too_large),
         ("pending-offset", transaction::pending_offset_is_not_told),
@@ -64,6 +64,7 @@ pub(crate) fn scenarios<B: Bench>() -> Vec<Scenario<B>> {
         ("same-slot-returns", group::same_slot_returns_at_once),
         ("other-slot-takes-over", group::other_slot_fences_and_takes_over),
         ("rebalance-event", group::rebalance_waits_for_the_loop),
+        ("restart-in-hand-over", group::restart_in_a_hand_over_orphans_nothing),
         ("newer-instance", group::newer_instance_fences_the_older),
         ("polite-close", group::dynamic_member_leaves_at_once),
         ("positions", group::positions_are_exact),

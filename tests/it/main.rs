@@ -1,3 +1,4 @@
-//! Tests in seconds, without a broker.
+//! Seconds, no broker.
 
 mod chain_tamper;
+mod tidy;

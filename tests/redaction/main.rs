@@ -1,1 +1,8 @@
-//! placeholder
+//! The redaction engine from outside: quality floors, properties, an independent phone matcher.
+
+mod corpus;
+mod differential;
+mod generator;
+mod properties;
+mod regressions;
+mod subject;

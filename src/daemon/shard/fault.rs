@@ -99,3 +99,37 @@ impl FaultHook for MarkerFile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_marker_is_written_once_and_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let marker = folder.path().join("here");
+        let hook = std::sync::Arc::new(MarkerFile::new(FaultPoint::AfterSend, marker.clone()));
+        hook.reached(FaultPoint::DuringRestore);
+        assert!(!marker.exists());
+        let waiting = {
+            let hook = std::sync::Arc::clone(&hook);
+            thread::spawn(move || hook.reached(FaultPoint::AfterSend))
+        };
+        while !marker.exists() {
+            thread::yield_now();
+        }
+        assert!(!waiting.is_finished());
+        fs::remove_file(&marker).unwrap();
+        waiting.join().unwrap();
+        hook.reached(FaultPoint::AfterSend);
+        assert!(!marker.exists());
+    }
+
+    #[test]
+    fn names_lead_back_to_their_points() {
+        for point in FaultPoint::ALL {
+            assert_eq!(FaultPoint::from_name(point.name()), Some(point));
+        }
+        assert_eq!(FaultPoint::from_name("nowhere"), None);
+    }
+}

@@ -75,8 +75,10 @@ pub struct ShardConfig {
     pub check_timeout: Duration,
     /// A partition with lag that gives nothing for this long has the shard built anew.
     pub stall_timeout: Duration,
-    /// How long a stopped or paused partition waits before it is tried again.
+    /// How long a stopped or paused partition waits before it is tried again; doubles.
     pub hold_retry: Duration,
+    /// Longest such wait: a partition that was repaired goes on by itself.
+    pub hold_retry_max: Duration,
     /// Time for leaving politely.
     pub close_timeout: Duration,
     /// Bounds of restores.
@@ -116,7 +118,8 @@ impl ShardConfig {
             reset_attempts_max: 6,
             check_timeout: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(60),
-            hold_retry: Duration::from_secs(30),
+            hold_retry: Duration::from_secs(10),
+            hold_retry_max: Duration::from_secs(300),
             close_timeout: Duration::from_secs(5),
             restore: RestoreConfig {
                 concurrent_max: limits::RESTORES_CONCURRENT_MAX,
@@ -299,7 +302,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
                             }
                         }
                         Phase::Held(hold) => at_latest(hold.retry_at),
-                        Phase::Running | Phase::Checking(_) => {}
+                        Phase::Running | Phase::Restored { .. } | Phase::Checking(_) => {}
                     }
                 }
                 if let Some(at) = self.timer() {
@@ -413,10 +416,12 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             Progress::Waiting => Ok(()),
             Progress::Ready { position } => {
                 tracing::info!(partition = %topic_partition, position, "restored");
+                let running = matches!(self.mode, Mode::Running);
                 if let Some(partition) = self.partitions.get_mut(topic_partition) {
                     partition.fresh = true;
+                    partition.phase = Phase::Restored { position };
                 }
-                self.start(topic_partition, position)
+                if running { self.start(topic_partition, position) } else { Ok(()) }
             }
             Progress::Stop(stop) => {
                 self.stage.revoke(topic_partition);
@@ -452,7 +457,11 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
                     detail: error.to_string(),
                     command: "blotter topics check".to_owned(),
                 };
-                let retry_at = monotonic + self.config.back_off_min;
+                tracing::warn!(partition = %topic_partition, %error, "not started; tried again");
+                let factor = 1_u32 << partition.holds.min(16);
+                partition.holds = partition.holds.saturating_add(1);
+                let pause = self.config.back_off_min.saturating_mul(factor);
+                let retry_at = monotonic + pause.min(self.config.hold_retry_max);
                 partition.phase = Phase::Held(Hold { stop, retry_at, state_kept: true });
                 Ok(())
             }

@@ -21,6 +21,8 @@ pub(super) struct Partition {
     pub(super) progress_at: Duration,
     /// Records to its end, by the client's statistics.
     pub(super) lag: u64,
+    /// How often it was stopped or paused since it last moved.
+    pub(super) holds: u32,
     /// The reason of the alarm that is on.
     pub(super) alarm: Option<&'static str>,
 }
@@ -29,6 +31,8 @@ pub(super) struct Partition {
 pub(super) enum Phase {
     /// Being restored; the stage may write nothing for it.
     Restoring(Box<Restore>),
+    /// Restored while the shard is on its way back: read from here once it is there.
+    Restored { position: i64 },
     /// After a failure: does the committed offset equal the memory?
     Checking(Check),
     /// Read.
@@ -73,6 +77,7 @@ impl Partition {
             fresh: false,
             progress_at: Duration::ZERO,
             lag: 0,
+            holds: 0,
             alarm: None,
         }
     }
@@ -94,7 +99,7 @@ impl Partition {
         match &self.phase {
             Phase::Running => true,
             Phase::Held(hold) => hold.state_kept,
-            Phase::Restoring(_) | Phase::Checking(_) => false,
+            Phase::Restoring(_) | Phase::Restored { .. } | Phase::Checking(_) => false,
         }
     }
 }

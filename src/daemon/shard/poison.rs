@@ -135,7 +135,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             return Ok(());
         };
         let mut now = self.clock.now();
-        let mut again = 0;
+        let (mut again, mut first) = (0, None);
         for (index, (offset, size)) in coordinates.into_iter().enumerate() {
             if offset < position {
                 again += 1;
@@ -143,20 +143,34 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             }
             self.take_record(batch, index, offset, now)?;
             position = offset + 1;
-            self.transaction.took(topic_partition, (offset, offset), (1, size));
-            self.moved(topic_partition, position, index % RECORDS_PER_LOOK == 0);
-            if self.outputs.size_bytes() >= limits::UNSENT_OUTPUT_BYTES_MAX {
+            first.get_or_insert(offset);
+            self.transaction.count(size);
+            let unsent = self.outputs.size_bytes() >= limits::UNSENT_OUTPUT_BYTES_MAX;
+            let look = index % RECORDS_PER_LOOK == RECORDS_PER_LOOK - 1;
+            if !unsent && !look && !self.is_full() {
+                continue;
+            }
+            self.took(topic_partition, first.take(), position);
+            if unsent {
                 self.send_outputs(stop)?;
             }
-            if self.is_full() || index % RECORDS_PER_LOOK == RECORDS_PER_LOOK - 1 {
-                self.moved(topic_partition, position, true);
-                self.commit_when_due(stop)?;
-                now = self.clock.now();
-            }
+            self.commit_when_due(stop)?;
+            now = self.clock.now();
         }
-        self.moved(topic_partition, position, true);
+        self.took(topic_partition, first, position);
         self.dropped(again);
         self.send_outputs(stop)
+    }
+
+    /// Notes that records from `first` (if any) up to `position` are in the open transaction.
+    fn took(&mut self, topic_partition: &TopicPartition, first: Option<i64>, position: i64) {
+        let Some(first) = first else { return };
+        let monotonic = self.clock.monotonic();
+        self.transaction.took(topic_partition, first, position - 1, monotonic);
+        if let Some(partition) = self.partitions.get_mut(topic_partition) {
+            partition.position = position;
+            partition.progress_at = monotonic;
+        }
     }
 
     fn take_record(
@@ -187,18 +201,6 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             self.isolation.blame(topic_partition, offset, "panic");
             Failure::isolated("panic", format!("record {offset} of {topic_partition} panicked"))
         })
-    }
-
-    fn moved(&mut self, topic_partition: &TopicPartition, position: i64, look: bool) {
-        if !look {
-            return;
-        }
-        let monotonic = self.clock.monotonic();
-        self.transaction.touch(monotonic);
-        if let Some(partition) = self.partitions.get_mut(topic_partition) {
-            partition.position = position;
-            partition.progress_at = monotonic;
-        }
     }
 
     fn dropped(&self, records: usize) {

@@ -111,19 +111,13 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             self.forget(&lost);
         }
         for (topic_partition, partition) in &mut self.partitions {
-            match &partition.phase {
-                Phase::Running => {
-                    partition.phase = Phase::Checking(Check::Unasked);
-                    match self.broker.pause(topic_partition) {
-                        Err(error) if error.kind.ends_consumer() => return Err(error),
-                        _ => {}
-                    }
-                }
-                Phase::Restoring(_) => {
-                    self.stage.revoke(topic_partition);
-                    partition.restart(None);
-                }
-                Phase::Checking(_) | Phase::Held(_) => {}
+            if !partition.is_running() {
+                continue;
+            }
+            partition.phase = Phase::Checking(Check::Unasked);
+            match self.broker.pause(topic_partition) {
+                Err(error) if error.kind.ends_consumer() => return Err(error),
+                _ => {}
             }
         }
         let pause = if isolating || failure.immediate { Duration::ZERO } else { self.back_off() };
@@ -258,6 +252,10 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
                     self.stage.revoke(&topic_partition);
                     hold.state_kept = false;
                 }
+                Phase::Restored { position } => {
+                    let position = *position;
+                    self.start(&topic_partition, position)?;
+                }
                 Phase::Restoring(_) | Phase::Running | Phase::Held(_) => {}
             }
         }
@@ -304,11 +302,15 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         }
     }
 
-    /// The stage can't wind these back.
+    /// The stage can't wind these back: those that were read lose their memory and so will be
+    /// restored; those in the middle of a restore begin it again.
     fn forget(&mut self, topic_partitions: &[TopicPartition]) {
         for topic_partition in topic_partitions {
-            if let Some(partition) = self.partitions.get_mut(topic_partition) {
-                partition.memory = None;
+            let Some(partition) = self.partitions.get_mut(topic_partition) else { continue };
+            partition.memory = None;
+            if matches!(partition.phase, Phase::Restoring(_) | Phase::Restored { .. }) {
+                self.stage.revoke(topic_partition);
+                partition.restart(None);
             }
         }
     }
@@ -320,8 +322,12 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         stop: PartitionStop,
         state_kept: bool,
     ) {
-        let retry_at = self.clock.monotonic() + self.config.hold_retry;
+        let monotonic = self.clock.monotonic();
         let Some(partition) = self.partitions.get_mut(topic_partition) else { return };
+        let factor = 1_u32 << partition.holds.min(16);
+        partition.holds = partition.holds.saturating_add(1);
+        let pause = self.config.hold_retry.saturating_mul(factor).min(self.config.hold_retry_max);
+        let retry_at = monotonic + pause;
         let before = partition.alarm.replace(stop.reason);
         partition.phase = Phase::Held(Hold { stop: stop.clone(), retry_at, state_kept });
         if !state_kept {

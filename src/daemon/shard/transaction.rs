@@ -36,15 +36,21 @@ impl Transaction {
         self.since
     }
 
+    /// Counts one record taken.
+    pub(super) fn count(&mut self, bytes: usize) {
+        self.records += 1;
+        self.bytes += bytes;
+    }
+
     /// Notes that records `first..=last` of a partition were taken.
     pub(super) fn took(
         &mut self,
         topic_partition: &TopicPartition,
-        (first, last): (i64, i64),
-        (records, bytes): (usize, usize),
+        first: i64,
+        last: i64,
+        monotonic: Duration,
     ) {
-        self.records += records;
-        self.bytes += bytes;
+        self.touch(monotonic);
         match self.taken.get_mut(topic_partition) {
             Some(range) => range.1 = last,
             None => {
@@ -142,6 +148,9 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         let updates = self.stage.committed();
         for commit in offsets {
             if let Some(partition) = self.partitions.get_mut(&commit.topic_partition) {
+                if partition.memory.as_ref().is_some_and(|memory| memory.offset < commit.offset) {
+                    partition.holds = 0;
+                }
                 partition.memory =
                     Some(Memory { offset: commit.offset, metadata: commit.metadata });
             }

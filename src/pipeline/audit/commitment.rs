@@ -63,7 +63,10 @@ pub struct CommitmentKey {
 }
 
 impl CommitmentKey {
-    /// From 32 random bytes.
+    /// What a keyring's key MACs to give the bytes for [`Self::from_bytes`].
+    pub const DERIVATION: &'static [u8] = b"blotter/commitment-key/v1";
+
+    /// From 32 bytes that nobody can guess.
     #[must_use]
     pub fn from_bytes(key: &[u8; 32]) -> Self {
         let state = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");

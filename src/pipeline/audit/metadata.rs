@@ -42,6 +42,20 @@ pub struct HeadRef {
     pub signer: Certificate,
 }
 
+impl HeadRef {
+    /// As one line of JSON, to go on verifying from later (the same fields as in the metadata).
+    #[must_use]
+    pub fn encode(&self) -> String {
+        serde_json::to_string(&WireHead::of(self)).expect("plain fields serialise")
+    }
+
+    /// Reads what [`Self::encode`] wrote.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        serde_json::from_str::<WireHead>(text).ok()?.read()
+    }
+}
+
 /// Whether the transaction was audited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuditState {
@@ -235,6 +249,9 @@ mod tests {
             let text = metadata.encode();
             prop_assert!(text.len() <= OFFSET_METADATA_BYTES_MAX / 4, "{} bytes", text.len());
             prop_assert_eq!(OffsetMetadata::parse(&text), Ok(metadata));
+            if let AuditState::On(head) = metadata.audit {
+                prop_assert_eq!(HeadRef::parse(&head.encode()), Some(head));
+            }
         }
 
         #[test]

@@ -36,4 +36,6 @@ pub use restore::{
     Restored, RestoredAudit, RestoredChain, Role, StartPosition, Step, StopKind,
 };
 pub use seal::{Fate, Fates, InstanceName, Ledger, SealedPosition, Sealer, seal_root};
-pub use verify::{Fault, FaultKind, Report, SealFacts, Start, Trust, Verifier, check_seal_root};
+pub use verify::{
+    Fault, FaultKind, GenesisFacts, Report, SealFacts, Start, Trust, Verifier, check_seal_root,
+};

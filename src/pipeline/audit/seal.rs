@@ -102,6 +102,7 @@ pub struct Ledger {
     fates: Fates,
     actions: u64,
     redactions: u64,
+    is_sealed: bool,
 }
 
 impl Ledger {
@@ -122,6 +123,7 @@ impl Ledger {
             fates: Fates::default(),
             actions: 0,
             redactions: 0,
+            is_sealed: head.is_some(),
         }
     }
 
@@ -143,6 +145,12 @@ impl Ledger {
         self.from
     }
 
+    /// Whether nothing came since the last seal: then only a heartbeat may be due.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.is_sealed
+    }
+
     /// Whether another record would make the next seal too long.
     #[must_use]
     pub fn is_full(&self) -> bool {
@@ -151,6 +159,7 @@ impl Ledger {
 
     /// Counts one source record that was read; every one is, in offset order, whatever its fate.
     pub fn record(&mut self, offset: i64, fate: Fate, commitment: &Commitment) {
+        self.is_sealed = false;
         self.tree.push(leaf_hash(commitment.as_bytes()));
         self.last = Some((offset, commitment.short()));
         match fate {
@@ -168,12 +177,14 @@ impl Ledger {
             Kind::Redaction => self.redactions += 1,
             _ => {}
         }
+        self.is_sealed = false;
         self.chain.append(body, out)
     }
 
     /// Appends the genesis; reading starts at the offset it names.
     pub fn append_genesis(&mut self, genesis: &Genesis<'_>, out: &mut Vec<u8>) -> Range<usize> {
         self.skip_to(genesis.offset);
+        self.is_sealed = false;
         self.chain.append(genesis, out)
     }
 
@@ -181,6 +192,7 @@ impl Ledger {
     /// transaction, before any record.
     pub fn append_gap(&mut self, gap: &Gap, out: &mut Vec<u8>) -> Range<usize> {
         self.skip_to(gap.to);
+        self.is_sealed = false;
         self.chain.append(gap, out)
     }
 
@@ -203,6 +215,7 @@ impl Ledger {
         let last = self.sealed(to).last;
         self.skip_to(to);
         self.last = last.map(|last| (to.saturating_sub(1), last));
+        self.is_sealed = true;
         range
     }
 
@@ -302,6 +315,7 @@ mod tests {
         assert_eq!(sealed.last, Some(commitment(5).short()));
         ledger.seal(6, Timestamp::EPOCH, &scene.sealer(), &mut out);
         assert_eq!(ledger.sealed(6), sealed);
+        assert!(ledger.is_sealed());
         let resumed = Ledger::resume(scene.origin(0), ledger.head(), sealed);
         assert_eq!(resumed.sealed(6), sealed);
         ledger.seal(9, Timestamp::EPOCH, &scene.sealer(), &mut out);

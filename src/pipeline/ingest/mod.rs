@@ -4,10 +4,250 @@
 //! Nothing here fails and nothing is guessed: what no rule is sure of stays absent (or
 //! [`Severity::Unknown`](super::record::Severity)). One pass, no tree; text is borrowed from the
 //! record wherever it holds no escapes.
+//!
+//! ```
+//! use blotter::pipeline::ingest::{Ingest, IngestRules};
+//! use blotter::pipeline::record::{Severity, SourceRecord, Timestamp, TopicPartition};
+//!
+//! let ingest = Ingest::new(IngestRules::default());
+//! let topic_partition = TopicPartition::new("app.logs", 0);
+//! let record = SourceRecord {
+//!     topic_partition: &topic_partition,
+//!     offset: 0,
+//!     timestamp: Timestamp::EPOCH,
+//!     key: None,
+//!     value: Some(br#"{"level":"error","service":{"name":"booking"},"salonId":"s-12"}"#),
+//!     headers: &[],
+//! };
+//! let found = ingest.parse(&record);
+//! assert_eq!(found.severity, Severity::Error);
+//! assert_eq!(found.service.unwrap().as_str(), "booking");
+//! assert_eq!(found.tenant.unwrap().id.as_str(), "s-12");
+//! ```
 
+mod collect;
+mod defaults;
+mod explain;
+mod facts;
+mod json;
+mod kind;
 mod log_record;
+mod names;
+mod rules;
+mod severity;
+mod text;
+mod time;
 
+#[cfg(test)]
+mod tests;
+
+use std::borrow::Cow;
+
+use self::collect::{Candidate, Collector, Source};
+use self::names::NameTable;
+use self::rules::{TenantSource, TopicRules};
+use super::limits::SCAN_BYTES_MAX;
+use super::record::{Severity, SourceRecord};
+
+pub use explain::{Explanation, Finding, MaskedText};
+pub use kind::FieldKind;
 pub use log_record::{
     Assurance, BotFact, Field, Format, HandoverReason, LogRecord, Rule, SplitLine, StaffAction,
     TenantClaim, Tokens, Turn,
 };
+pub use rules::{
+    IngestRules, IngestRulesError, IngestRulesProblem, RawFields, RawIngestRules, RawTenant,
+    RawTenantSource, RawTopicRules,
+};
+
+/// Finds fields by rules. Has no state: the same record always gives the same fields.
+#[derive(Clone, Debug)]
+pub struct Ingest {
+    rules: IngestRules,
+}
+
+impl Ingest {
+    /// A parser for `rules`.
+    #[must_use]
+    pub const fn new(rules: IngestRules) -> Self {
+        Self { rules }
+    }
+
+    /// What `record` says. Never fails; linear in the record's size.
+    #[must_use]
+    pub fn parse<'a>(&'a self, record: &SourceRecord<'a>) -> LogRecord<'a> {
+        let rules = self.rules_of(&record.topic_partition.topic);
+        let mut found = Collector::new(false);
+        let read = read(record.value, &rules.table, &mut found);
+        build(record, rules, &read, &mut found)
+    }
+
+    /// What `record` says, where each field was found and by which rule.
+    #[must_use]
+    pub fn explain<'a>(&'a self, record: &SourceRecord<'a>) -> Explanation<'a> {
+        let rules = self.rules_of(&record.topic_partition.topic);
+        let mut found = Collector::new(true);
+        let read = read(record.value, &rules.table, &mut found);
+        explain::explain(record, rules, &read, &mut found)
+    }
+
+    fn rules_of(&self, topic: &str) -> &TopicRules {
+        let own = self.rules.topics.iter().find(|(pattern, _)| pattern.matches(topic));
+        own.map_or(&self.rules.general, |(_, rules)| rules)
+    }
+}
+
+/// How a value was read, apart from its fields.
+#[derive(Clone, Copy, Debug)]
+struct Reading {
+    format: Format,
+    partial: SplitLine,
+}
+
+fn read<'x>(value: Option<&'x [u8]>, table: &NameTable, found: &mut Collector<'x>) -> Reading {
+    let Some(bytes) = value.filter(|bytes| !bytes.is_empty()) else {
+        return Reading { format: Format::Empty, partial: SplitLine::default() };
+    };
+    let (text, is_whole) = text_of(bytes);
+    let body = text.trim_start_matches([' ', '\t', '\n', '\r', '\u{feff}']);
+    let mut reading = read_text(body, table, found);
+    look_inside_message(table, found);
+    let by_fields = facts::split_line(found);
+    if by_fields.is_partial() {
+        reading.partial = by_fields;
+    }
+    if !is_whole {
+        reading.format = Format::Undecodable;
+    }
+    reading
+}
+
+fn read_text<'x>(body: &'x str, table: &NameTable, found: &mut Collector<'x>) -> Reading {
+    if body.starts_with(['{', '[']) && json::scan(body, table, found).is_ok() {
+        return Reading { format: Format::Json, partial: SplitLine::default() };
+    }
+    let (format, partial) = text::scan(body, table, found);
+    Reading { format, partial }
+}
+
+/// The text fields are looked for in, and whether all of the value is UTF-8.
+fn text_of(bytes: &[u8]) -> (&str, bool) {
+    let (text, is_whole) = match std::str::from_utf8(bytes) {
+        Ok(text) => (text, true),
+        Err(error) => {
+            let good = &bytes[..error.valid_up_to()];
+            (std::str::from_utf8(good).expect("valid up to here"), false)
+        }
+    };
+    (&text[..text.floor_char_boundary(SCAN_BYTES_MAX)], is_whole)
+}
+
+/// Container runtimes and shippers put a service's line into `log` or `message` as a string.
+fn look_inside_message(table: &NameTable, found: &mut Collector<'_>) {
+    let Some(message) = found.message else { return };
+    if message.text.starts_with('{') {
+        let text = message.decoded();
+        let mut inner = Collector::new(found.wants_paths());
+        if json::scan(&text, table, &mut inner).is_ok() {
+            found.absorb(inner);
+            return;
+        }
+    }
+    if found.severity == Severity::Unknown {
+        text::leading_words(message.text, found);
+    }
+}
+
+fn build<'a>(
+    record: &SourceRecord<'a>,
+    rules: &'a TopicRules,
+    reading: &Reading,
+    found: &mut Collector<'a>,
+) -> LogRecord<'a> {
+    let table = &rules.table;
+    let bot = facts::bot_fact(found);
+    let staff_action = facts::staff_action(found, table);
+    let latency_ms = facts::latency_ms(found, table);
+    let tokens = facts::tokens(found);
+    let rating = facts::number(found, FieldKind::Rating);
+    let booking_value = facts::number(found, FieldKind::BookingValue);
+    let tenant = tenant(record, rules, found.take(FieldKind::Tenant));
+    let (severity, event_time) = (found.severity, found.event_time);
+    let mut take = |kind| found.take(kind).map(|candidate| field(candidate, table));
+    LogRecord {
+        format: reading.format,
+        severity,
+        severity_field: take(FieldKind::Severity),
+        event_time,
+        event_time_field: take(FieldKind::EventTime),
+        service: take(FieldKind::Service),
+        tenant,
+        event: take(FieldKind::Event),
+        action: take(FieldKind::Action),
+        actor: take(FieldKind::Actor),
+        actor_type: take(FieldKind::ActorType),
+        object: take(FieldKind::Object),
+        object_type: take(FieldKind::ObjectType),
+        outcome: take(FieldKind::Outcome),
+        reason: take(FieldKind::Reason),
+        session: take(FieldKind::Session),
+        bot,
+        staff_action,
+        latency_ms,
+        rating,
+        tokens,
+        booking_value,
+        partial: reading.partial,
+    }
+}
+
+fn field<'a>(candidate: Candidate<'a>, table: &'a NameTable) -> Field<'a> {
+    Field { rule: rule(candidate.source, table), text: candidate.text }
+}
+
+fn rule(source: Source, table: &NameTable) -> Rule<'_> {
+    match source {
+        Source::Name(id) => Rule::Name(&table.name(id).path),
+        Source::Text => Rule::Text,
+        Source::LineHeader => Rule::LineHeader,
+    }
+}
+
+/// The first source that gives an id.
+fn tenant<'a>(
+    record: &SourceRecord<'a>,
+    rules: &'a TopicRules,
+    mut found: Option<Candidate<'a>>,
+) -> Option<TenantClaim<'a>> {
+    rules.tenant.iter().find_map(|source| {
+        let (id, assurance) = match source {
+            TenantSource::Field => (field(found.take()?, &rules.table), Assurance::Claimed),
+            TenantSource::Header { name, is_trusted } => {
+                let header = record.headers.iter().find(|h| h.name.eq_ignore_ascii_case(name))?;
+                let text = tenant_text(header.value?)?;
+                let assurance = if *is_trusted { Assurance::Verified } else { Assurance::Claimed };
+                (Field { text, rule: Rule::Header }, assurance)
+            }
+            TenantSource::Key => {
+                let text = tenant_text(record.key?)?;
+                (Field { text, rule: Rule::Key }, Assurance::Claimed)
+            }
+            TenantSource::Topic { before, behind } => {
+                let topic: &'a str = &record.topic_partition.topic;
+                let id = topic.strip_prefix(&**before)?.strip_suffix(&**behind)?;
+                let text = Cow::Borrowed(Some(id).filter(|id| !id.is_empty())?);
+                (Field { text, rule: Rule::Topic }, Assurance::Verified)
+            }
+            TenantSource::Constant(constant) => {
+                let text = Cow::Borrowed(&**constant);
+                (Field { text, rule: Rule::Constant }, Assurance::Verified)
+            }
+        };
+        Some(TenantClaim { id, assurance })
+    })
+}
+
+fn tenant_text(bytes: &[u8]) -> Option<Cow<'_, str>> {
+    let text = std::str::from_utf8(bytes).ok()?.trim();
+    (!text.is_empty()).then_some(Cow::Borrowed(text))
+}

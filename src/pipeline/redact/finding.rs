@@ -13,6 +13,8 @@ pub enum EntityKind {
     Phone,
     /// An extra pattern of the policy, by its index there.
     Custom(u8),
+    /// A string that could not be read to its ground (too many layers), masked whole.
+    Opaque,
 }
 
 /// Which part of a record the bytes are.
@@ -111,6 +113,8 @@ pub struct Finding {
     pub value: Vec<u8>,
     /// How it stands in the record.
     pub position: Position,
+    /// For a JSON number: how a quotation mark is written where it stands (`"`, `\"` ...).
+    pub quote: Vec<u8>,
     /// Bit set of the rules that spoke, see `explain`.
     pub rules: u64,
     /// The score that the rules gave.
@@ -216,6 +220,8 @@ pub enum Disposition {
     StrictMasked(StrictReason),
     /// Not text at all, by the name of its format; the output is empty.
     NotText(&'static str),
+    /// A token was needed and no key epoch covers the record's time; the output is empty.
+    MissingKeyEpoch,
 }
 
 /// What one call of the redactor did. Holds counts only, never a value.
@@ -223,9 +229,13 @@ pub enum Disposition {
 pub struct Report {
     /// What became of the bytes.
     pub disposition: Disposition,
-    /// Findings per kind (e-mail, phone, custom) and surface class.
+    /// Findings per kind (e-mail, phone, anything else) and surface class.
     pub found: [[u32; 5]; 3],
-    /// Whether output was cut at the growth limit.
+    /// Tokens written with the default key for a tenant that has none.
+    pub default_keys: u32,
+    /// Placeholders that stand where a token should: its key is destroyed, or there is no keyring.
+    pub unavailable_keys: u32,
+    /// Whether the record was over the size limit: none of it is left.
     pub truncated: bool,
 }
 
@@ -236,7 +246,7 @@ impl Report {
         self.found.iter().flatten().sum()
     }
 
-    /// Findings of one kind (all custom patterns count together) and class.
+    /// Findings of one kind (all but e-mail and phone count together) and class.
     #[must_use]
     pub fn count(&self, kind: EntityKind, class: SurfaceClass) -> u32 {
         self.found[kind_row(kind)][class as usize]
@@ -252,6 +262,6 @@ const fn kind_row(kind: EntityKind) -> usize {
     match kind {
         EntityKind::Email => 0,
         EntityKind::Phone => 1,
-        EntityKind::Custom(_) => 2,
+        EntityKind::Custom(_) | EntityKind::Opaque => 2,
     }
 }

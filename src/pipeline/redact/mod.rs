@@ -3,15 +3,46 @@
 //! Everything outside the redacted spans stays byte-identical and JSON stays JSON. A record passes
 //! scan -> decode views -> candidates -> context score -> action; what cannot be scanned whole is
 //! masked strictly, never passed on.
+//!
+//! ```
+//! use blotter::pipeline::redact::{Policy, Redactor};
+//!
+//! let mut redactor = Redactor::new(Policy::default());
+//! let mut out = Vec::new();
+//! let report = redactor.redact(br#"{"phone":"+91 98765 43210"}"#, &mut out);
+//! assert_eq!(out, br#"{"phone":"[phone]"}"#);
+//! assert_eq!(report.total(), 1);
+//! ```
 
+mod blind;
+mod context;
+mod detect;
+mod email;
+mod engine;
 mod finding;
+mod json;
+mod partial;
+mod phone;
+mod record;
+mod redactor;
+mod rewrite;
+mod rules;
 mod views;
+mod walk;
 
+pub mod action;
 pub mod canonical;
+pub mod keyring;
+pub mod not_text;
 pub mod plan;
 pub mod policy;
+pub mod sentinel;
+pub mod token;
 
 pub use finding::{
     Disposition, EntityKind, Finding, Partial, Position, Report, Scope, StrictReason, Surface,
     SurfaceClass,
 };
+pub use policy::{Policy, RawPolicy, Strictness};
+pub use record::{RecordBuffer, RecordFacts, RecordReport, RedactedFields, RedactedRecord};
+pub use redactor::Redactor;

@@ -1,1 +1,394 @@
-//! The room `scrub`.
+//! The first stage: each source record is read, redacted, forwarded to the same partition,
+//! receipted, sealed and measured. SCRUB only orders the rooms; it owns source partitions.
+
+mod partition;
+mod tally;
+mod take;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use self::partition::Partition;
+use self::tally::Tally;
+use crate::pipeline::audit::{
+    CommitmentKey, Deployment, InstanceKey, InstanceName, KeyringId, Permission, PublicKey,
+    RestoreContext, Sealer, ShortPolicyHash, StartPosition, Trust,
+};
+use crate::pipeline::emit::{Emitter, TopicNames};
+use crate::pipeline::ingest::Ingest;
+use crate::pipeline::measure::DeltaBook;
+use crate::pipeline::metric::{Metric, MetricUpdate};
+use crate::pipeline::record::{RecordBatch, Timestamp, TopicPartition};
+use crate::pipeline::redact::{RecordBuffer, Redactor};
+use crate::pipeline::step::{
+    Delivery, LookupAnswer, OffsetCommit, OutputRecord, Outputs, PauseRequest, RecordFailure,
+    RestoreStep, Stage,
+};
+
+/// What SCRUB is made of.
+pub struct ScrubConfig {
+    /// Where everything goes.
+    pub names: Arc<TopicNames>,
+    /// Largest redacted record, framing included.
+    pub record_bytes_max: usize,
+    /// Name of the deployment.
+    pub deployment: Deployment,
+    /// The deployment's public key, which certifies the keys of instances.
+    pub deployment_key: PublicKey,
+    /// The keyring in use.
+    pub keyring: KeyringId,
+    /// The key of commitments.
+    pub commitment_key: CommitmentKey,
+    /// This instance's key (used for seals when the audit is on).
+    pub instance_key: Arc<InstanceKey>,
+    /// Where partitions of each topic start that were never read, by topic; others at earliest.
+    pub starts: BTreeMap<Arc<str>, TopicStart>,
+    /// Partitions whose committed offset an operator takes over.
+    pub adopt: Vec<TopicPartition>,
+    /// The audit trail, when it is on.
+    pub audit: Option<AuditConfig>,
+    /// The measures topic and its partitions, when measures are on.
+    pub measures: Option<MeasuresTarget>,
+}
+
+/// Where a topic's partitions start that were never read.
+#[derive(Clone, Copy, Debug)]
+pub struct TopicStart {
+    /// Where.
+    pub start: StartPosition,
+    /// Partitions when the topic was first read; later ones start at earliest.
+    pub partitions: i32,
+}
+
+/// The audit trail as SCRUB writes it.
+pub struct AuditConfig {
+    /// The key that signs seals.
+    pub key: Arc<InstanceKey>,
+    /// Name of this instance in seals.
+    pub instance: InstanceName,
+    /// The keyring, named in genesis.
+    pub keyring: KeyringId,
+    /// Short hash of the policy in force.
+    pub policy: ShortPolicyHash,
+    /// The policy's full text as JSON on one line.
+    pub policy_text: String,
+    /// A seal is written after this time though nothing was read.
+    pub heartbeat_ms: i64,
+    /// An entry for every record something was redacted in.
+    pub receipts: bool,
+}
+
+/// Where measures go.
+#[derive(Clone, Debug)]
+pub struct MeasuresTarget {
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Its partitions, frozen when it was made.
+    pub partitions: i32,
+}
+
+/// The stage.
+pub struct Scrub {
+    config: ScrubConfig,
+    ingest: Ingest,
+    redactor: Redactor,
+    emitter: Emitter,
+    book: Option<DeltaBook>,
+    partitions: BTreeMap<TopicPartition, Partition>,
+    tally: Tally,
+    /// Updates that wait for the next commit: alerts of a restore, a suspended transaction's.
+    published_next: Vec<MetricUpdate>,
+    suspended: Option<Suspended>,
+    pauses: Vec<(TopicPartition, PauseRequest)>,
+    entry: Vec<u8>,
+    buffer: RecordBuffer,
+}
+
+/// A transaction of unknown outcome: what it counted, and the metadata that would show it stands.
+struct Suspended {
+    commits: Vec<OffsetCommit>,
+    updates: Vec<MetricUpdate>,
+}
+
+impl Scrub {
+    /// A stage without partitions.
+    #[must_use]
+    pub fn new(config: ScrubConfig, ingest: Ingest, redactor: Redactor) -> Self {
+        let emitter = Emitter::new(Arc::clone(&config.names), config.record_bytes_max);
+        let book = config.measures.as_ref().map(|target| DeltaBook::new(target.partitions));
+        Self {
+            config,
+            ingest,
+            redactor,
+            emitter,
+            book,
+            partitions: BTreeMap::new(),
+            tally: Tally::default(),
+            published_next: Vec::new(),
+            suspended: None,
+            pauses: Vec::new(),
+            entry: Vec::new(),
+            buffer: RecordBuffer::default(),
+        }
+    }
+
+    /// Joins every restored partition to the open transaction: a measures record speaks for all.
+    fn join_all(&mut self, outputs: &mut Outputs) {
+        for partition in self.partitions.values_mut() {
+            partition.join(&self.config, &mut self.emitter, outputs);
+        }
+    }
+
+    fn send_measures(&mut self, now: Timestamp, outputs: &mut Outputs) {
+        let (Some(book), Some(target)) = (&mut self.book, &self.config.measures) else { return };
+        let (records, overflow) = book.drain(now);
+        for record in records {
+            outputs.push(OutputRecord {
+                topic: &target.topic,
+                partition: Some(record.partition),
+                timestamp: None,
+                key: None,
+                value: Some(&record.value),
+                headers: &[],
+                tracked: false,
+            });
+        }
+        self.tally.add(Metric::LabelOverflow, &["tenant"], overflow.tenant);
+        self.tally.add(Metric::LabelOverflow, &["service"], overflow.service);
+        self.tally.add(Metric::LabelOverflow, &["time"], overflow.bucket);
+        self.tally.add(Metric::LabelOverflow, &["session"], overflow.session);
+    }
+
+    fn seal(&mut self, now: Timestamp, outputs: &mut Outputs) {
+        let Some(audit) = &self.config.audit else { return };
+        for (source, partition) in &mut self.partitions {
+            let due = partition.heartbeat_due(audit.heartbeat_ms).is_some_and(|due| due <= now);
+            let Some(state) = partition.pending() else { continue };
+            let unsealed = state.ledger().is_some_and(|ledger| !ledger.is_sealed());
+            if unsealed || due {
+                state.seal(audit, source, now, &mut self.emitter, outputs);
+                self.tally.add(Metric::AuditEntries, &["sea"], 1);
+            }
+        }
+    }
+
+    /// When the restored offset is one that a transaction of unknown outcome would have committed,
+    /// that transaction stands: its counters are published with the next commit.
+    fn resolve_suspended(&mut self, topic_partition: &TopicPartition, answer: &LookupAnswer) {
+        let LookupAnswer::Committed { offset, metadata } = answer else { return };
+        let Some(suspended) = &self.suspended else { return };
+        let own = suspended.commits.iter().find(|one| one.topic_partition == *topic_partition);
+        let Some(own) = own else { return };
+        let stands = *offset == Some(own.offset) && *metadata == own.metadata;
+        let suspended = self.suspended.take().expect("it was just looked at");
+        if stands {
+            self.published_next.extend(suspended.updates);
+        }
+    }
+}
+
+impl Stage for Scrub {
+    fn assign(&mut self, topic_partition: &TopicPartition, _now: Timestamp) -> RestoreStep {
+        let (partition, step) =
+            Partition::restore(topic_partition, &self.config, &mut self.emitter);
+        self.partitions.insert(topic_partition.clone(), partition);
+        step
+    }
+
+    fn restore(
+        &mut self,
+        topic_partition: &TopicPartition,
+        answer: LookupAnswer,
+        now: Timestamp,
+    ) -> RestoreStep {
+        self.resolve_suspended(topic_partition, &answer);
+        let Some(partition) = self.partitions.get_mut(topic_partition) else {
+            return self.assign(topic_partition, now);
+        };
+        let advance = partition.answer(answer, &mut self.emitter);
+        for alert in advance.alerts {
+            let severity = alert.severity.to_string();
+            self.published_next
+                .push(Metric::RestoreFindings.update(&[alert.name, &severity], 1.0));
+        }
+        if let (RestoreStep::Ready { .. }, Some(book)) = (&advance.step, &mut self.book) {
+            book.assign(topic_partition);
+        }
+        advance.step
+    }
+
+    fn revoke(&mut self, topic_partition: &TopicPartition) {
+        self.partitions.remove(topic_partition);
+        if let Some(book) = &mut self.book {
+            book.revoke(topic_partition);
+        }
+    }
+
+    fn output_partitions(&self, topic_partition: &TopicPartition) -> Vec<TopicPartition> {
+        let own = |topic: String| TopicPartition::new(topic, topic_partition.partition);
+        let mut outputs = vec![own(self.config.names.redacted.topic(&topic_partition.topic))];
+        if self.config.audit.is_some() {
+            outputs.push(own(self.config.names.audit.topic(&topic_partition.topic)));
+        }
+        outputs
+    }
+
+    fn process(
+        &mut self,
+        batch: &RecordBatch,
+        range: Range<usize>,
+        now: Timestamp,
+        outputs: &mut Outputs,
+    ) -> Result<(), RecordFailure> {
+        let mut failed = None;
+        batch.for_each(range, |record| {
+            if failed.is_none() {
+                failed = self.take(&record, now, outputs).err();
+            }
+        });
+        failed.map_or(Ok(()), Err)
+    }
+
+    fn reject(
+        &mut self,
+        batch: &RecordBatch,
+        index: usize,
+        reason: &'static str,
+        now: Timestamp,
+        outputs: &mut Outputs,
+    ) {
+        batch.for_each(index..index + 1, |record| self.dead_letter(&record, reason, now, outputs));
+    }
+
+    fn caught_up(&mut self, topic_partition: &TopicPartition, now: Timestamp) {
+        if let Some(book) = &mut self.book {
+            book.caught_up(topic_partition, now);
+        }
+    }
+
+    fn due(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.partitions.values().any(Partition::is_fresh) {
+            return Some(now);
+        }
+        let marks = self.book.as_ref().and_then(|book| book.due(now));
+        let heartbeat = self.config.audit.as_ref().and_then(|audit| {
+            let dues = self.partitions.values().filter_map(|p| p.heartbeat_due(audit.heartbeat_ms));
+            dues.min()
+        });
+        marks.into_iter().chain(heartbeat).min()
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.partitions.values().any(Partition::is_touched)
+    }
+
+    fn close(&mut self, now: Timestamp, outputs: &mut Outputs) {
+        let audit_due = self.config.audit.as_ref().map(|audit| audit.heartbeat_ms);
+        for partition in self.partitions.values_mut() {
+            let heartbeat = audit_due
+                .and_then(|heartbeat_ms| partition.heartbeat_due(heartbeat_ms))
+                .is_some_and(|due| due <= now);
+            if heartbeat || partition.is_fresh() {
+                partition.join(&self.config, &mut self.emitter, outputs);
+            }
+        }
+        let marks_due = self.book.as_ref().and_then(|book| book.due(now));
+        if marks_due.is_some_and(|due| due <= now) {
+            self.join_all(outputs);
+        }
+        self.send_measures(now, outputs);
+        self.seal(now, outputs);
+    }
+
+    fn offsets(&mut self, deliveries: &[Delivery]) -> Vec<OffsetCommit> {
+        let mut commits = Vec::new();
+        for (source, partition) in &mut self.partitions {
+            let audit_topic = self.emitter.audit_topic(&source.topic);
+            let stored = deliveries.iter().rev().find(|delivery| {
+                delivery.topic_partition.partition == source.partition
+                    && delivery.topic_partition.topic == audit_topic
+            });
+            let stored = stored.and_then(|delivery| delivery.offset);
+            commits.extend(partition.offset_commit(&self.config, stored));
+        }
+        commits
+    }
+
+    fn committed(&mut self) -> Vec<MetricUpdate> {
+        let mut updates = std::mem::take(&mut self.published_next);
+        updates.extend(self.tally.take());
+        for (source, partition) in &mut self.partitions {
+            let Some(state) = partition.committed() else { continue };
+            let number = source.partition.to_string();
+            let labels = [&*source.topic, &*number];
+            if let Some(height) = state.chain_height() {
+                updates.push(Metric::AuditChainHeight.update(&labels, height as f64));
+            }
+            if let Some(sealed_at) = state.sealed_at {
+                let seconds = sealed_at.millis() as f64 / 1_000.0;
+                updates.push(Metric::AuditSealTimestamp.update(&labels, seconds));
+            }
+        }
+        if let Some(book) = &mut self.book {
+            book.committed();
+        }
+        updates
+    }
+
+    fn discard(&mut self) -> Vec<TopicPartition> {
+        self.tally = Tally::default();
+        for partition in self.partitions.values_mut() {
+            partition.discard();
+        }
+        if let Some(book) = &mut self.book {
+            book.discard();
+        }
+        Vec::new()
+    }
+
+    fn suspend(&mut self) -> Vec<TopicPartition> {
+        let mut updates = std::mem::take(&mut self.published_next);
+        updates.extend(self.tally.take());
+        let commits = self.partitions.values_mut().filter_map(Partition::suspend).collect();
+        self.suspended = Some(Suspended { commits, updates });
+        if let Some(book) = &mut self.book {
+            book.discard();
+        }
+        self.partitions.keys().cloned().collect()
+    }
+
+    fn pauses(&mut self) -> Vec<(TopicPartition, PauseRequest)> {
+        std::mem::take(&mut self.pauses)
+    }
+}
+
+impl ScrubConfig {
+    fn restore_context(&self, source: &TopicPartition) -> RestoreContext {
+        let known = self.starts.get(&source.topic);
+        let first = known.filter(|start| source.partition < start.partitions);
+        let permission = if self.adopt.contains(source) { Permission::Adopt } else { Permission::None };
+        RestoreContext {
+            trust: Trust {
+                deployment: self.deployment.clone(),
+                source: source.clone(),
+                deployment_key: self.deployment_key,
+            },
+            audit: self.audit.is_some(),
+            keyring: self.keyring,
+            instance_key: self.instance_key.id(),
+            signers: vec![*self.instance_key.certificate()],
+            commitment_keys: Arc::from([self.commitment_key.clone()]),
+            start: first.map_or(StartPosition::Earliest, |start| start.start),
+            partitions: known.map_or(source.partition + 1, |start| start.partitions),
+            permission,
+            redacted_offset: crate::pipeline::emit::source_offset,
+        }
+    }
+}
+
+impl AuditConfig {
+    fn sealer(&self) -> Sealer<'_> {
+        Sealer { key: &self.key, instance: &self.instance, policy: self.policy }
+    }
+}

@@ -149,10 +149,7 @@ impl Line {
 
     fn time_out(&self, operation: &'static str, timeout: Duration) -> BrokerError {
         let until = self.cluster.now().plus_millis(millis(timeout));
-        while self.cluster.now() < until {
-            let seen = self.cluster.lock().version;
-            self.wait(operation, seen, until);
-        }
+        self.conductor.sleep(&self.named(operation), &self.cluster, until);
         BrokerError::new(BrokerErrorKind::TimedOut, operation, "no answer within the time-out")
     }
 }

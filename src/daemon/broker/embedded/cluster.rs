@@ -383,6 +383,13 @@ impl Cluster {
         self.changed(state);
     }
 
+    /// The members of all groups and their clients, for the report of a stuck run.
+    #[must_use]
+    pub fn describe_groups(&self) -> String {
+        let state = self.lock();
+        format!("{:#?} {:#?}", state.groups, state.clients)
+    }
+
     /// A number that grows with everything a waiting client may want to see.
     #[must_use]
     pub fn version(&self) -> u64 {

@@ -68,6 +68,13 @@ pub trait Conductor: Send + Sync {
     fn wait(&self, _call: &Call<'_>, cluster: &Cluster, seen: u64, until: Timestamp) {
         cluster.wait(seen, until);
     }
+
+    /// Waits until `until`, whatever happens.
+    fn sleep(&self, call: &Call<'_>, cluster: &Cluster, until: Timestamp) {
+        while cluster.now() < until {
+            self.wait(call, cluster, cluster.version(), until);
+        }
+    }
 }
 
 /// Lets everything proceed.

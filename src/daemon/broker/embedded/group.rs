@@ -52,6 +52,8 @@ pub(super) struct Synced {
     pub(super) member_id: String,
     pub(super) generation: i32,
     pub(super) assigned: BTreeSet<TopicPartition>,
+    /// A static member was given its old assignment back without a rebalance.
+    pub(super) came_back: bool,
 }
 
 #[derive(Debug)]
@@ -138,7 +140,8 @@ impl Group {
         self.members.insert(member_id.clone(), member);
         if came_back {
             let generation = self.generation;
-            let synced = Synced { client, member_id: member_id.clone(), generation, assigned };
+            let own_id = member_id.clone();
+            let synced = Synced { client, member_id: own_id, generation, assigned, came_back };
             return Ok((member_id, vec![synced]));
         }
         self.preparing_until.get_or_insert_with(|| now.plus_millis(rebalance_timeout_ms));
@@ -291,6 +294,7 @@ impl Group {
                 member_id: id.clone(),
                 generation,
                 assigned: member.assigned.clone(),
+                came_back: false,
             }
         });
         synced.collect()

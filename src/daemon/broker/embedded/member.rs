@@ -202,6 +202,10 @@ impl State {
             if !added.is_empty() || !own.rejoin {
                 own.events.push_back(Rebalance::Assigned(added));
             }
+            // A member that died between the two rounds of a rebalance gets its assignment of the
+            // first round back, and what it had to give up would belong to nobody: it asks for a
+            // rebalance once it has taken over.
+            own.rejoin |= sync.came_back;
             self.version += 1;
         }
         self.touch();

@@ -369,6 +369,20 @@ fn a_partition_the_stage_wants_paused_is_paused_alone() {
 }
 
 #[test]
+fn failures_of_a_neighbour_do_not_set_a_restore_back() {
+    let mut bench = Bench::new(2, 10);
+    let slow = (0..4).map(|_| Err(LookupFailure::Other("slow".to_owned()))).collect();
+    bench.world().lookups.insert("committed in/0".to_owned(), slow);
+    for _ in 0..3 {
+        bench.fail("drain", BrokerErrorKind::UnknownPartition);
+    }
+    bench.turns(200).unwrap();
+    assert_eq!(bench.world().count("assign in/0"), 1);
+    assert_eq!(bench.world().committed[&source(0)].0, 10);
+    assert_eq!(bench.world().committed[&source(1)].0, 10);
+}
+
+#[test]
 fn a_pending_offset_has_its_dead_writer_fenced_once() {
     let mut bench = Bench::new(1, 10);
     let pending = (0..6).map(|_| Err(LookupFailure::TimedOut)).collect();

@@ -4,7 +4,7 @@ use super::super::super::limits::AUDIT_POLICY_BYTES_MAX;
 use super::super::super::record::Timestamp;
 use super::super::chain::ChainHead;
 use super::super::json::{push_base64, push_fixed, push_hex, push_number};
-use super::super::keys::{Certificate, KeyId, KeyringId};
+use super::super::keys::{Certificate, KeyringId};
 use super::{Body, Kind, PolicyHash, ShortPolicyHash, push_named, push_optional};
 
 /// From where a chain's first transaction reads.
@@ -249,18 +249,18 @@ impl Body for Policy<'_> {
 
 /// Kind [`Kind::Shred`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Shred {
-    /// The key that was destroyed.
-    pub key: KeyId,
+pub struct Shred<'a> {
+    /// The name of the key that was destroyed (tenant, kind, epoch), never the key.
+    pub key: &'a str,
 }
 
-impl Body for Shred {
+impl Body for Shred<'_> {
     fn kind(&self) -> Kind {
         Kind::Shred
     }
 
     fn write(&self, _source: &[u8], out: &mut Vec<u8>) {
-        out.extend_from_slice(format!(",\"key\":\"{}\"", self.key).as_bytes());
+        push_optional(out, b",\"key\":", Some(self.key));
     }
 }
 

@@ -1,5 +1,7 @@
 //! What a restore asks, and what it must know beforehand.
 
+use std::sync::Arc;
+
 use super::super::super::record::{RecordBatch, SourceRecord, Timestamp};
 use super::super::commitment::CommitmentKey;
 use super::super::keys::{Certificate, KeyId, KeyringId};
@@ -93,8 +95,8 @@ pub struct RestoreContext {
     pub instance_key: KeyId,
     /// Certificates of instance keys known here, for a chain whose beginning retention took.
     pub signers: Vec<Certificate>,
-    /// Commitment keys that are alive.
-    pub commitment_keys: Vec<CommitmentKey>,
+    /// Commitment keys that are alive: of every tenant and epoch whose records may be the last ones.
+    pub commitment_keys: Arc<[CommitmentKey]>,
     /// Where to start when the partition was never read (partitions that came later and new topics
     /// of a pattern start at earliest: the caller's choice).
     pub start: StartPosition,

@@ -9,10 +9,11 @@ mod ready;
 use super::super::limits::AUDIT_RESTORE_READ_RECORDS_MAX;
 use super::super::record::RecordBatch;
 use super::entry::StartKind;
+use super::keys::KeyringId;
 use super::merkle::leaf_hash;
-use super::metadata::{AuditState, MetadataError, OffsetMetadata};
+use super::metadata::{AuditState, HeadRef, MetadataError, OffsetMetadata, StoredAt};
 use super::seal::SealedPosition;
-use super::verify::{Fault, SealFacts, Start, Verifier};
+use super::verify::{Fault, GenesisFacts, SealFacts, Start, Verifier, incarnation_of_genesis};
 
 pub use ask::{Answer, Ask, RestoreContext, Role, Step};
 pub use outcome::{
@@ -28,6 +29,9 @@ pub struct Restore {
     metadata: Option<OffsetMetadata>,
     verifier: Option<Verifier>,
     chain: Option<SealFacts>,
+    genesis: Option<GenesisFacts>,
+    incarnation: Option<u32>,
+    broken: Option<Fault>,
     redacted_to: Option<i64>,
 }
 
@@ -79,6 +83,9 @@ impl Restore {
             metadata: None,
             verifier: None,
             chain: None,
+            genesis: None,
+            incarnation: None,
+            broken: None,
             redacted_to: None,
         };
         let step = restore.ask();
@@ -161,10 +168,8 @@ impl Restore {
         let Some(offset) = offset else { return self.recover() };
         match OffsetMetadata::parse(metadata) {
             Ok(metadata) if metadata.keyring != self.context.keyring => {
-                let (theirs, ours) = (metadata.keyring, self.context.keyring);
-                let detail =
-                    format!("offset {offset} was committed under keyring {theirs}, not {ours}");
-                self.stop(StopKind::OtherKeyring, detail, None)
+                let what = format!("offset {offset} was committed");
+                self.other_keyring(&what, metadata.keyring)
             }
             Ok(metadata) => {
                 self.metadata = Some(metadata);
@@ -174,7 +179,7 @@ impl Restore {
                     self.go(Phase::SourceRange)
                 }
             }
-            Err(_) if self.context.permission == Permission::Adopt => self.recover(),
+            Err(_) if self.context.permission != Permission::None => self.recover(),
             Err(MetadataError::Absent) => {
                 let detail = format!("offset {offset} has no metadata: a tool set it");
                 self.stop(StopKind::OffsetWithoutMetadata, detail, None)
@@ -184,6 +189,11 @@ impl Restore {
                 self.stop(StopKind::MetadataUnreadable, detail, None)
             }
         }
+    }
+
+    fn other_keyring(&self, what: &str, theirs: KeyringId) -> Step {
+        let detail = format!("{what} under keyring {theirs}, not {}", self.context.keyring);
+        self.stop(StopKind::OtherKeyring, detail, None)
     }
 
     /// Without a usable committed offset the outputs themselves tell how far they go.
@@ -200,13 +210,12 @@ impl Restore {
             return self.go(Phase::AuditRange { high: Some(high) });
         }
         match self.named_head() {
-            Some(head) if head.stored.offset() < low => {
-                let at = head.stored.offset();
+            Some(HeadRef { stored: StoredAt::Exact(at), .. }) if at < low => {
                 let detail =
                     format!("the head at audit offset {at} is gone: entries begin at {low}");
                 self.stop(StopKind::HeadAbsent, detail, None)
             }
-            Some(head) => self.read_audit(head.stored.offset(), high, true),
+            Some(head) => self.read_audit(head.stored.offset().max(low), high, true),
             None => self.read_audit(low, high, false),
         }
     }
@@ -262,18 +271,20 @@ impl Restore {
     }
 
     fn audit_all(&mut self, batch: &RecordBatch, next: i64, high: i64) -> Step {
-        let mut broken: Option<Fault> = None;
         batch.for_each(0..batch.len(), |record| {
             let value = record.value.unwrap_or_default();
             let (trust, signers) = (&self.context.trust, &self.context.signers);
             let verifier = self.verifier.get_or_insert_with(|| {
                 Verifier::new(trust.clone(), Start::of_first_entry(value, signers.clone()))
             });
-            if broken.is_none() {
-                broken = verifier.push(record.offset, value).err();
+            if self.broken.is_none() {
+                self.broken = verifier.push(record.offset, value).err();
             }
+            self.incarnation = self.incarnation.max(incarnation_of_genesis(value));
         });
-        if let Some(fault) = broken {
+        // A restart must know every incarnation there was, also behind a break.
+        let must_read_on = matches!(self.context.permission, Permission::Restart { .. });
+        if !must_read_on && let Some(fault) = self.broken.take() {
             return self.stop(StopKind::ChainBroken, fault.to_string(), Some(fault));
         }
         self.read_audit(next, high, false)
@@ -283,12 +294,19 @@ impl Restore {
     fn audit_read(&mut self) -> Step {
         if let Some(verifier) = self.verifier.take() {
             self.chain = verifier.newest_seal().copied();
-            if let Err(fault) = verifier.finish() {
+            self.genesis = verifier.newest_genesis().copied();
+            self.incarnation = self.incarnation.max(Some(verifier.incarnation()));
+            let broken = self.broken.take();
+            if let Some(fault) = broken.or_else(|| verifier.finish().err()) {
                 return self.stop(StopKind::ChainBroken, fault.to_string(), Some(fault));
             }
         }
         let Some(metadata) = self.metadata else {
-            return self.go(Phase::RedactedRange { high: None });
+            let keyring = self.genesis.map(|genesis| genesis.keyring);
+            return match keyring.filter(|theirs| *theirs != self.context.keyring) {
+                None => self.go(Phase::RedactedRange { high: None }),
+                Some(theirs) => self.other_keyring("the chain was begun", theirs),
+            };
         };
         let committed = self.committed.expect("metadata comes with an offset");
         match (metadata.audit, self.chain) {
@@ -394,7 +412,7 @@ impl Restore {
             if record.offset != to.saturating_sub(1) {
                 return;
             }
-            for one in &self.context.commitment_keys {
+            for one in self.context.commitment_keys.iter() {
                 if key.is_none_or(|key| key == one.id()) {
                     keys += 1;
                     matches |= one.commit_raw(&record).short() == last;

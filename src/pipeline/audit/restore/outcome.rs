@@ -27,7 +27,8 @@ pub enum Permission {
     None,
     /// An offset that a tool set is taken over (forward only).
     Adopt,
-    /// Whatever was found, a new incarnation of the chain starts here.
+    /// Whatever was found, a new incarnation of the chain starts. Holds for one commit: whoever
+    /// passes it on must take it back behind the partition's first transaction.
     Restart {
         /// Source offset to read from.
         position: i64,

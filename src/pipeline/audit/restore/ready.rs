@@ -27,6 +27,10 @@ impl Restore {
 
     /// All up to `to` is written; the source begins at `low`.
     pub(super) fn ready(&self, to: i64, low: i64) -> Step {
+        if let Permission::Restart { position, reason } = &self.context.permission {
+            let detail = format!("nothing was wrong up to {to}");
+            return self.restart(true, *position, reason, &detail);
+        }
         let position = to.max(low);
         let mut alerts = Vec::new();
         if low > to {
@@ -78,21 +82,21 @@ impl Restore {
         if let Permission::Restart { position, reason } = &self.context.permission
             && kind != StopKind::OtherKeyring
         {
-            return self.restart(kind, *position, reason, detail);
+            let is_whole = matches!(
+                kind,
+                StopKind::OffsetDiffers | StopKind::SourceShorter | StopKind::SourceReplaced
+            );
+            return self.restart(is_whole, *position, reason, &detail);
         }
         let command = kind.command(&self.context.trust.source);
         Step::Stop(Box::new(RestoreStop { kind, detail, command, fault: fault.map(Box::new) }))
     }
 
-    fn restart(&self, kind: StopKind, position: i64, reason: &str, detail: String) -> Step {
+    /// `is_whole`: the old chain was read to its end and nothing is wrong with it.
+    fn restart(&self, is_whole: bool, position: i64, reason: &str, detail: &str) -> Step {
         let start = StartKind::Repaired;
         let genesis = PendingEntry::Genesis { start, offset: position };
-        let found_whole = matches!(
-            kind,
-            StopKind::OffsetDiffers | StopKind::SourceShorter | StopKind::SourceReplaced
-        );
-        let mut chain = match self.chain.filter(|_| found_whole) {
-            // The old chain is whole: it gets its end.
+        let mut chain = match self.chain.filter(|_| is_whole) {
             Some(seal) => RestoredChain {
                 origin: self.origin(seal.head.incarnation),
                 head: Some(seal.head.head),
@@ -101,8 +105,8 @@ impl Restore {
                 pending: vec![PendingEntry::End { reason: reason.to_owned() }],
             },
             None => {
-                let found = self.named_head().map(|head| head.incarnation);
-                let found = found.or_else(|| self.chain.map(|seal| seal.head.incarnation));
+                let named = self.named_head().map(|head| head.incarnation);
+                let found = named.max(self.incarnation);
                 let next = found.map_or(0, |incarnation| incarnation.saturating_add(1));
                 RestoredChain { origin: self.origin(next), ..self.new_chain(position, Vec::new()) }
             }
@@ -161,10 +165,12 @@ impl Restore {
         } else {
             RestoredAudit::Off(self.named_head())
         };
+        let known = self.metadata.map(|metadata| metadata.partitions);
+        let known = known.or_else(|| self.genesis.map(|genesis| genesis.partitions));
         Step::Ready(Box::new(Restored {
             position,
             transactions: self.metadata.map_or(0, |metadata| metadata.transactions),
-            partitions: self.metadata.map_or(self.context.partitions, |found| found.partitions),
+            partitions: known.unwrap_or(self.context.partitions),
             audit,
             alerts,
         }))

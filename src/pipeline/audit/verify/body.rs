@@ -5,7 +5,7 @@ use serde::Deserialize;
 use super::super::chain::{CHAIN_FIELDS_BYTES, ChainHead};
 use super::super::entry::{Kind, PolicyHash, ShortPolicyHash};
 use super::super::json::{read_base64, read_hex};
-use super::super::keys::KeyId;
+use super::super::keys::{KeyId, KeyringId};
 use super::super::merkle::root_of;
 use super::super::metadata::{HeadRef, StoredAt};
 use super::super::seal::{SIGNATURE_FIELD_BYTES, SealedPosition};
@@ -13,7 +13,7 @@ use super::wire::{
     EndWire, GapWire, GenesisWire, PolicyWire, RecoveryWire, RotateWire, Seal, ShredWire,
     certificate,
 };
-use super::{At, Fault, FaultKind, Open, SealFacts, Verifier, describe};
+use super::{At, Fault, FaultKind, GenesisFacts, Open, SealFacts, Verifier, describe};
 
 impl Verifier {
     /// Checks the body of an entry whose place in the chain is right; `entry` hashes to `head`.
@@ -44,8 +44,8 @@ impl Verifier {
             }
             Kind::Policy => self.check_policy(at, entry),
             Kind::Shred => {
-                let wire: ShredWire<'_> = self.parse(at, entry)?;
-                KeyId::parse(wire.key).map(|_| ()).ok_or_else(|| self.malformed(at))
+                let _: ShredWire<'_> = self.parse(at, entry)?;
+                Ok(())
             }
             Kind::End => {
                 let _: EndWire<'_> = self.parse(at, entry)?;
@@ -194,6 +194,8 @@ impl Verifier {
         }
         let signer = certificate(wire.key, wire.cert).ok_or_else(|| self.malformed(at))?;
         let policy = ShortPolicyHash::parse(wire.policy).ok_or_else(|| self.malformed(at))?;
+        let keyring = KeyringId::parse(wire.keyring).ok_or_else(|| self.malformed(at))?;
+        self.newest_genesis = Some(GenesisFacts { keyring, partitions: wire.partitions });
         self.accept_signer(at, signer)?;
         self.policy = Some(policy);
         self.position = Some(wire.offset);

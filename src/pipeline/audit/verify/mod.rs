@@ -15,13 +15,14 @@ use super::chain::{ChainFields, ChainFieldsError, ChainHead, Deployment, GENESIS
 use super::commitment::Commitment;
 use super::entry::{Kind, ShortPolicyHash, source_prefix};
 use super::json::hex;
-use super::keys::{Certificate, PublicKey};
+use super::keys::{Certificate, KeyringId, PublicKey};
 use super::merkle::{Hash, leaf_hash};
 use super::metadata::HeadRef;
 use super::seal::{Fates, SealedPosition, seal_root};
 
 pub use fault::{Fault, FaultKind};
 use wire::Seal;
+pub(super) use wire::incarnation_of_genesis;
 
 /// Whose chain is verified, against which root of trust.
 #[derive(Clone, Debug)]
@@ -56,7 +57,7 @@ impl Start {
     /// otherwise the entry is believed to be of the first incarnation, signed by one of `signers`.
     #[must_use]
     pub fn of_first_entry(entry: &[u8], signers: Vec<Certificate>) -> Self {
-        match wire::incarnation_of_genesis(entry) {
+        match incarnation_of_genesis(entry) {
             Some(0) => Self::Genesis,
             incarnation => Self::Suffix { incarnation: incarnation.unwrap_or(0), signers },
         }
@@ -111,6 +112,15 @@ pub struct SealFacts {
     pub policy: ShortPolicyHash,
 }
 
+/// What the newest genesis told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GenesisFacts {
+    /// The keyring of the chain.
+    pub keyring: KeyringId,
+    /// Partitions of the source topic when it was first read.
+    pub partitions: i32,
+}
+
 /// Verifies one audit partition, entry by entry.
 pub struct Verifier {
     trust: Trust,
@@ -127,6 +137,7 @@ pub struct Verifier {
     policy: Option<ShortPolicyHash>,
     open: Open,
     newest_seal: Option<SealFacts>,
+    newest_genesis: Option<GenesisFacts>,
     suspect: Option<Suspect>,
     report: Report,
 }
@@ -182,6 +193,7 @@ impl Verifier {
             policy: None,
             open: Open::default(),
             newest_seal: None,
+            newest_genesis: None,
             suspect: None,
             report: Report::default(),
         }
@@ -242,6 +254,18 @@ impl Verifier {
     #[must_use]
     pub fn newest_seal(&self) -> Option<&SealFacts> {
         self.newest_seal.as_ref()
+    }
+
+    /// The newest genesis, if one was seen.
+    #[must_use]
+    pub fn newest_genesis(&self) -> Option<&GenesisFacts> {
+        self.newest_genesis.as_ref()
+    }
+
+    /// Which of the partition's chains the newest entry belongs to.
+    #[must_use]
+    pub fn incarnation(&self) -> u32 {
+        self.origin.incarnation()
     }
 
     /// The newest entry, sealed or not.

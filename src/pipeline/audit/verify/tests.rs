@@ -1,12 +1,12 @@
 use proptest::prelude::*;
 
-use super::super::super::record::{SourceRecord, Timestamp};
+use super::super::super::record::{Header, SourceRecord, Timestamp};
 use super::super::seal::{Fate, Ledger};
 use super::super::testing::{Scene, instance_key};
 use super::super::{
     Action, ActorFact, Assurance, Body, CHAIN_FIELDS_BYTES, CommitmentKey, Count, Disposition, End,
-    Genesis, KeyId, KeyringId, Policy, PolicyHash, Redaction, Rotate, Sealer, Shred, StartKind,
-    TenantFact,
+    Gap, GapReason, Genesis, KeyringId, Policy, PolicyHash, Recovery, RecoveryReason, Redaction,
+    Rotate, Sealer, Shred, StartKind, TenantFact,
 };
 use super::*;
 
@@ -62,7 +62,7 @@ fn every_kind_of_entry_verifies_and_is_json_on_one_line() {
     let mut entries = vec![append_genesis(&mut ledger, &scene, None)];
     let policy = "{\"rules\":[\"e-mail \\\"ü\\\"\"]}";
     entries.push(append(&mut ledger, &Policy::new(policy, true).unwrap()));
-    entries.push(append(&mut ledger, &Shred { key: KeyId::from_bytes([1, 2, 3, 4]) }));
+    entries.push(append(&mut ledger, &Shred { key: "salon-7/phone/a" }));
     let newer = instance_key(&scene.deployment_key, 44);
     entries.push(append(&mut ledger, &Rotate { signer: newer.certificate() }));
     let sealer = Sealer { key: &newer, policy: PolicyHash::of(policy).short(), ..scene.sealer() };
@@ -121,6 +121,85 @@ fn verification_goes_on_from_a_seal() {
     }
     assert_eq!(second.head(), ledger.head());
     assert!(!second.finish().unwrap().from_genesis);
+}
+
+/// Every kind of entry with fixed keys. Seeds: deployment key 01.., instance keys 02.. and 2c..,
+/// commitment key 05...
+fn golden() -> Vec<Vec<u8>> {
+    let scene = Scene::new();
+    let key = CommitmentKey::from_bytes(&[5; 32]);
+    let record = SourceRecord {
+        topic_partition: &scene.source,
+        offset: 41,
+        timestamp: Timestamp::from_millis(1_790_000_000_123),
+        key: Some(b"k"),
+        value: Some(b"call +91 98765 43210"),
+        headers: &[Header { name: "h", value: None }],
+    };
+    let raw = key.commit_raw(&record);
+    let redacted = key.commit_redacted(&SourceRecord { value: Some(b"call [phone]"), ..record });
+    let counts = [Count { surface: "value", kind: "phone", count: 1 }];
+    let tenant = Some(TenantFact { id: "salon-7", assurance: Assurance::Claimed });
+    let mut ledger = Ledger::begin(scene.origin(0), 40);
+    let mut entries = vec![append_genesis(&mut ledger, &scene, None)];
+    entries.push(append(&mut ledger, &Policy::new("{}", false).unwrap()));
+    let gap = Gap { from: 40, to: 41, reason: GapReason::Retention };
+    let mut out = Vec::new();
+    ledger.append_gap(&gap, &mut out);
+    entries.push(out);
+    let reason = RecoveryReason::OffsetLost;
+    entries.push(append(&mut ledger, &Recovery { reason, position: 41 }));
+    ledger.record(41, Fate::Forwarded, &raw);
+    let actor =
+        ActorFact { id: "[actor:a:abcd]", kind: Some("staff"), assurance: Assurance::Claimed };
+    let action = Action {
+        offset: 41,
+        timestamp: record.timestamp,
+        event_time: Some(Timestamp::from_millis(1_790_000_000_100)),
+        tenant,
+        actor: Some(actor),
+        action: "booking.cancel",
+        object: Some("booking/77"),
+        outcome: Some("denied"),
+        reason: Some("too \"late\"\n"),
+        service: Some("booking"),
+        raw: &raw,
+        redactions: &counts,
+    };
+    entries.push(append(&mut ledger, &action));
+    let receipt = Redaction {
+        offset: 41,
+        timestamp: record.timestamp,
+        tenant,
+        policy: PolicyHash::of("{}").short(),
+        counts: &counts,
+        disposition: Disposition::Redacted,
+        raw: &raw,
+        redacted: &redacted,
+    };
+    entries.push(append(&mut ledger, &receipt));
+    entries.push(append_seal(&mut ledger, &scene.sealer(), 42));
+    entries.push(append(&mut ledger, &Shred { key: "salon-7/commit/a" }));
+    let newer = instance_key(&scene.deployment_key, 44);
+    entries.push(append(&mut ledger, &Rotate { signer: newer.certificate() }));
+    let sealer = Sealer { key: &newer, ..scene.sealer() };
+    entries.push(append_seal(&mut ledger, &sealer, 42));
+    entries.push(append(&mut ledger, &End { reason: "moved" }));
+    let after = ledger.head();
+    let mut next = Ledger::begin(scene.origin(1), 0);
+    entries.push(append_genesis(&mut next, &scene, after));
+    entries.push(append_seal(&mut next, &scene.sealer(), 0));
+    entries
+}
+
+/// The stored bytes are frozen: a writer that makes others must name another version.
+#[test]
+fn the_bytes_of_format_1_stay_what_they_are() {
+    let expected: Vec<&str> = include_str!("golden-v1.jsonl").lines().collect();
+    let written: Vec<String> =
+        golden().into_iter().map(|entry| String::from_utf8(entry).unwrap()).collect();
+    assert_eq!(written, expected, "\n{}", written.join("\n"));
+    verify(&Scene::new(), &golden()).unwrap();
 }
 
 #[derive(Clone, Debug)]

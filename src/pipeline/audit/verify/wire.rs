@@ -3,8 +3,9 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::super::chain::ChainFields;
 use super::super::commitment::ShortCommitment;
-use super::super::entry::ShortPolicyHash;
+use super::super::entry::{Kind, ShortPolicyHash};
 use super::super::json::read_base64;
 use super::super::keys::{Certificate, PublicKey, Signature};
 use super::super::merkle::Hash;
@@ -82,8 +83,8 @@ pub(super) struct GenesisWire<'a> {
     start: &'a str,
     start_time: Option<i64>,
     pub(super) offset: i64,
-    partitions: i32,
-    keyring: &'a str,
+    pub(super) partitions: i32,
+    pub(super) keyring: &'a str,
     pub(super) key: &'a str,
     pub(super) cert: &'a str,
     pub(super) policy: &'a str,
@@ -156,7 +157,8 @@ pub(super) struct ShredWire<'a> {
     k: &'a str,
     seq: &'a str,
     prev: &'a str,
-    pub(super) key: &'a str,
+    // Owned, as every text is that may hold escapes.
+    key: String,
 }
 
 #[derive(Deserialize)]
@@ -167,7 +169,6 @@ pub(super) struct EndWire<'a> {
     k: &'a str,
     seq: &'a str,
     prev: &'a str,
-    // Owned: an operator's text may hold escapes.
     reason: String,
 }
 
@@ -177,7 +178,10 @@ pub(super) fn certificate(key: &str, cert: &str) -> Option<Certificate> {
 }
 
 /// The incarnation that a genesis names in its origin; `None` when the entry is no genesis.
-pub(super) fn incarnation_of_genesis(entry: &[u8]) -> Option<u32> {
+pub(in super::super) fn incarnation_of_genesis(entry: &[u8]) -> Option<u32> {
+    if ChainFields::read(entry).ok()?.kind != Kind::Genesis {
+        return None;
+    }
     let wire: GenesisWire<'_> = serde_json::from_slice(entry).ok()?;
     let (_, incarnation) = wire.origin.rsplit_once('/')?;
     incarnation.parse().ok()

@@ -285,9 +285,9 @@ fn caps(raw: &RawCaps) -> Result<Caps, PolicyError> {
     let most = Caps::default();
     Ok(Caps {
         record_bytes: cap("record_bytes", raw.record_bytes, most.record_bytes)?,
-        candidates: cap("candidates", raw.candidates, most.candidates)?,
+        findings: cap("findings", raw.findings, most.findings)?,
         json_depth: cap("json_depth", raw.json_depth, most.json_depth)?,
-        decode_layers: cap("decode_layers", raw.decode_layers, most.decode_layers)?,
+        layers: cap("layers", raw.layers, most.layers)?,
     })
 }
 

@@ -161,21 +161,21 @@ pub enum Place {
 pub struct Caps {
     /// Bytes of a record's value.
     pub record_bytes: usize,
-    /// Candidates looked at in one record.
-    pub candidates: usize,
+    /// Findings in one record.
+    pub findings: usize,
     /// Depth of nested JSON.
     pub json_depth: usize,
     /// Layers of encoding undone.
-    pub decode_layers: usize,
+    pub layers: usize,
 }
 
 impl Default for Caps {
     fn default() -> Self {
         Self {
-            record_bytes: limits::REDACT_RECORD_BYTES_MAX,
-            candidates: limits::REDACT_CANDIDATES_MAX,
-            json_depth: limits::REDACT_JSON_DEPTH_MAX,
-            decode_layers: limits::REDACT_DECODE_LAYERS_MAX,
+            record_bytes: limits::RECORD_BYTES_MAX,
+            findings: limits::FINDINGS_MAX,
+            json_depth: limits::JSON_DEPTH_MAX,
+            layers: limits::LAYERS_MAX,
         }
     }
 }
@@ -223,6 +223,12 @@ impl<'a> Rules<'a> {
         self.layers().find_map(|layer| layer.fields.find(path).copied())
     }
 
+    /// Whether any value is allowed: when not, values need not be brought into canonical form.
+    #[must_use]
+    pub fn has_allow_list(&self) -> bool {
+        self.layers().any(|layer| !layer.allow.is_empty())
+    }
+
     /// Whether this address (in canonical form) or its domain is on an allow-list.
     #[must_use]
     pub fn allows_email(&self, canonical: &str) -> bool {
@@ -261,7 +267,7 @@ impl<'a> Rules<'a> {
                 .single(|layer| match kind {
                     EntityKind::Email => layer.actions.email,
                     EntityKind::Phone => layer.actions.phone,
-                    EntityKind::Custom(_) => layer.actions.pattern,
+                    EntityKind::Custom(_) | EntityKind::Opaque => layer.actions.pattern,
                 })
                 .unwrap_or(Action::Placeholder),
         }
@@ -308,6 +314,10 @@ struct AllowList {
 }
 
 impl AllowList {
+    fn is_empty(&self) -> bool {
+        self.emails.is_empty() && self.domains.is_empty() && self.phones.is_empty()
+    }
+
     fn has_email(&self, canonical: &str) -> bool {
         self.emails.contains(canonical)
             || !self.domains.is_empty()

@@ -126,13 +126,13 @@ pub struct RawCaps {
     /// Bytes of a record's value; a longer one is masked strictly.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub record_bytes: Option<usize>,
-    /// Candidates looked at in one record; beyond that it is masked strictly.
+    /// Findings in one record; beyond that it is masked strictly.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub candidates: Option<usize>,
+    pub findings: Option<usize>,
     /// Depth of nested JSON; beyond that the string is masked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub json_depth: Option<usize>,
     /// Layers of encoding undone; beyond that the string is masked.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub decode_layers: Option<usize>,
+    pub layers: Option<usize>,
 }

@@ -71,7 +71,7 @@ fn errors_name_the_key() {
         refused(r#"{"actions": {"phone": "keep-last-5"}}"#).starts_with("redact.actions.phone:")
     );
     assert!(refused(r#"{"actions": {"number": 1000000}}"#).starts_with("redact.actions.number:"));
-    assert!(refused(r#"{"caps": {"candidates": 0}}"#).starts_with("redact.caps.candidates:"));
+    assert!(refused(r#"{"caps": {"findings": 0}}"#).starts_with("redact.caps.findings:"));
     assert!(serde_json::from_str::<RawPolicy>(r#"{"region": []}"#).is_err());
 }
 
@@ -125,7 +125,7 @@ fn loosenings_are_told_from_tightenings() {
         changed(r#""regions""#, r#""strictness": "strict", "regions""#),
         changed(r#"["note"]"#, r#"["note", "text"]"#),
         changed(r#""regions""#, r#""actions": {"phone": "drop"}, "regions""#),
-        changed(r#""regions""#, r#""caps": {"candidates": 5}, "regions""#),
+        changed(r#""regions""#, r#""caps": {"findings": 5}, "regions""#),
     ];
     for json in tighter {
         let new = policy(&json).unwrap();

@@ -14,7 +14,7 @@ mod quoted_printable;
 #[derive(Clone, Copy)]
 pub(super) struct Text<'a> {
     /// The (decoded) bytes.
-    pub bytes: &'a [u8],
+    pub(super) bytes: &'a [u8],
     map: Map<'a>,
 }
 
@@ -28,12 +28,12 @@ enum Map<'a> {
 
 impl<'a> Text<'a> {
     /// The raw record itself.
-    pub fn raw(bytes: &'a [u8]) -> Self {
+    pub(super) fn raw(bytes: &'a [u8]) -> Self {
         Self { bytes, map: Map::Offset(0) }
     }
 
     /// The raw offset at which byte `index` begins (or the text ends).
-    pub fn raw_offset(&self, index: usize) -> usize {
+    pub(super) fn raw_offset(&self, index: usize) -> usize {
         match self.map {
             Map::Offset(offset) => offset + index,
             Map::Table(table) => table[index] as usize,
@@ -41,7 +41,7 @@ impl<'a> Text<'a> {
     }
 
     /// The part `start..end`.
-    pub fn slice(&self, start: usize, end: usize) -> Self {
+    pub(super) fn slice(&self, start: usize, end: usize) -> Self {
         let map = match self.map {
             Map::Offset(offset) => Map::Offset(offset + start),
             Map::Table(table) => Map::Table(&table[start..=end]),
@@ -50,7 +50,7 @@ impl<'a> Text<'a> {
     }
 
     /// Whether escapes or foreign digits lie between the raw bytes of `start..end`.
-    pub fn is_escaped(&self, start: usize, end: usize) -> bool {
+    pub(super) fn is_escaped(&self, start: usize, end: usize) -> bool {
         self.raw_offset(end) - self.raw_offset(start) != end - start
     }
 }
@@ -64,7 +64,7 @@ pub(super) struct Decoded {
 
 impl Decoded {
     /// The decoded text.
-    pub fn text(&self) -> Text<'_> {
+    pub(super) fn text(&self) -> Text<'_> {
         Text { bytes: &self.bytes, map: Map::Table(&self.raw) }
     }
 

@@ -1,243 +1,13 @@
-use std::cell::Cell;
+mod world;
 
-use super::super::super::limits::AUDIT_RESTORE_READ_RECORDS_MAX;
-use super::super::super::record::{Header, SourceRecord, Timestamp};
-use super::super::keys::{InstanceKey, KeyId, KeyringId};
-use super::super::metadata::{HeadRef, StoredAt};
-use super::super::seal::{Fate, Ledger};
-use super::super::testing::{Scene, instance_key};
-use super::super::verify::{Trust, Verifier};
-use super::super::{CommitmentKey, Gap, GapReason, Recovery, RecoveryReason};
+use std::sync::Arc;
+
+use super::super::super::record::Timestamp;
+use super::super::entry::{Gap, GapReason, Recovery, RecoveryReason};
+use super::super::testing::instance_key;
+use super::super::{CommitmentKey, KeyringId, StoredAt};
 use super::*;
-
-const KEYRING: KeyringId = KeyringId::from_bytes([7; 8]);
-const SOURCE_START: i64 = 100;
-
-/// One partition as the brokers hold it, and a daemon that writes to it.
-struct World {
-    scene: Scene,
-    commitment_key: CommitmentKey,
-    /// Source offset and value.
-    source: Vec<(i64, String)>,
-    source_low: i64,
-    source_high: i64,
-    /// Audit offset and entry.
-    audit: Vec<(i64, Vec<u8>)>,
-    audit_low: i64,
-    audit_high: i64,
-    /// Redacted offset and the source offset it names.
-    redacted: Vec<(i64, Option<i64>)>,
-    committed: Option<i64>,
-    metadata: String,
-    context: RestoreContext,
-    open_transaction: Cell<bool>,
-}
-
-impl World {
-    fn new() -> Self {
-        let scene = Scene::new();
-        let commitment_key = CommitmentKey::from_bytes(&[5; 32]);
-        let context = RestoreContext {
-            trust: Trust {
-                deployment: scene.deployment.clone(),
-                source: scene.source.clone(),
-                deployment_key: scene.deployment_key.public(),
-            },
-            audit: true,
-            keyring: KEYRING,
-            instance_key: scene.instance_key.id(),
-            signers: vec![*scene.instance_key.certificate()],
-            commitment_keys: vec![commitment_key.clone()],
-            start: StartPosition::Earliest,
-            partitions: 6,
-            permission: Permission::None,
-            redacted_offset: |record| {
-                let header = record.headers.iter().find(|header| header.name == "src")?;
-                std::str::from_utf8(header.value?).ok()?.parse().ok()
-            },
-        };
-        Self {
-            scene,
-            commitment_key,
-            source: (SOURCE_START..SOURCE_START + 20).map(|o| (o, format!("v{o}"))).collect(),
-            source_low: SOURCE_START,
-            source_high: SOURCE_START + 20,
-            audit: Vec::new(),
-            audit_low: 0,
-            audit_high: 0,
-            redacted: Vec::new(),
-            committed: None,
-            metadata: String::new(),
-            context,
-            open_transaction: Cell::new(false),
-        }
-    }
-
-    /// A world in which ten records were read in two transactions.
-    fn after_two_transactions() -> Self {
-        let mut world = Self::new();
-        world.transaction(105);
-        world.transaction(110);
-        world
-    }
-
-    /// Restores and commits one transaction up to the source offset `to`.
-    fn transaction(&mut self, to: i64) {
-        let restored = self.ready();
-        let mut entries = Vec::new();
-        let audit = match &restored.audit {
-            RestoredAudit::Off(last) => AuditState::Off(*last),
-            RestoredAudit::On(chain) => {
-                let sealer = self.scene.sealer();
-                let partitions = restored.partitions;
-                let mut ledger =
-                    chain.open(&sealer, KEYRING, partitions, |entry| entries.push(entry.to_vec()));
-                self.seal(&mut ledger, restored.position, to, &mut entries);
-                AuditState::On(HeadRef {
-                    incarnation: ledger.origin().incarnation(),
-                    head: ledger.head().unwrap(),
-                    stored: StoredAt::AtLeast(self.audit_high),
-                    signer: *self.scene.instance_key.certificate(),
-                })
-            }
-        };
-        for entry in entries {
-            self.audit.push((self.audit_high, entry));
-            self.audit_high += 1;
-        }
-        // A transaction's marker takes an offset.
-        self.audit_high += 1;
-        for offset in restored.position..to {
-            let at = self.redacted.last().map_or(0, |(at, _)| at + 2);
-            self.redacted.push((at, Some(offset)));
-        }
-        self.committed = Some(to);
-        let metadata = OffsetMetadata {
-            transactions: restored.transactions + 1,
-            partitions: restored.partitions,
-            keyring: KEYRING,
-            commitment_key: self.commitment_key.id(),
-            audit,
-        };
-        self.metadata = metadata.encode();
-    }
-
-    fn seal(&self, ledger: &mut Ledger, from: i64, to: i64, entries: &mut Vec<Vec<u8>>) {
-        for (offset, value) in &self.source {
-            if (from..to).contains(offset) {
-                let record = source_record(&self.scene, *offset, value);
-                let raw = self.commitment_key.commit_raw(&record);
-                ledger.record(*offset, Fate::Forwarded, &raw);
-            }
-        }
-        let mut out = Vec::new();
-        ledger.seal(to, Timestamp::EPOCH, &self.scene.sealer(), &mut out);
-        entries.push(out);
-    }
-
-    fn restore(&self) -> Step {
-        let (mut restore, mut step) = Restore::begin(self.context.clone());
-        for _ in 0..100 {
-            let Step::Ask(ask) = step else { return step };
-            step = restore.next(self.answer(ask));
-        }
-        panic!("the restore does not end");
-    }
-
-    fn ready(&self) -> Restored {
-        match self.restore() {
-            Step::Ready(restored) => *restored,
-            other => panic!("expected to be ready, got {other:?}"),
-        }
-    }
-
-    fn stopped(&self) -> StopKind {
-        match self.restore() {
-            Step::Stop(stop) => {
-                assert!(!stop.detail.is_empty() && !stop.command.is_empty());
-                stop.kind
-            }
-            other => panic!("expected a stop, got {other:?}"),
-        }
-    }
-
-    fn answer(&self, ask: Ask) -> Answer {
-        match ask {
-            Ask::Committed => {
-                Answer::Committed { offset: self.committed, metadata: self.metadata.clone() }
-            }
-            Ask::OffsetAt(time) => Answer::OffsetAt(time.millis()),
-            Ask::Range(role) => {
-                let (low, high) = match role {
-                    Role::Source => (self.source_low, self.source_high),
-                    Role::Audit => (self.audit_low, self.audit_high),
-                    Role::Redacted => (0, self.redacted.last().map_or(0, |(at, _)| at + 2)),
-                };
-                // An open transaction hides the end once, then it is decided.
-                let lso = if self.open_transaction.replace(false) { low } else { high };
-                Answer::Range { low, high, lso }
-            }
-            Ask::Read { role, from, to } => {
-                assert!(to - from <= AUDIT_RESTORE_READ_RECORDS_MAX && from < to);
-                // At most three offsets at a time.
-                let next = to.min(from + 3);
-                Answer::Records { batch: self.read(role, from, next), next }
-            }
-        }
-    }
-
-    fn read(&self, role: Role, from: i64, to: i64) -> RecordBatch {
-        let mut batch = RecordBatch::new(self.scene.source.clone());
-        let range = from..to;
-        match role {
-            Role::Source => {
-                for (offset, value) in &self.source {
-                    if range.contains(offset) && *offset >= self.source_low {
-                        let time = Timestamp::from_millis(*offset);
-                        batch.push(*offset, time, None, Some(value.as_bytes()), []);
-                    }
-                }
-            }
-            Role::Audit => {
-                for (offset, entry) in &self.audit {
-                    if range.contains(offset) && *offset >= self.audit_low {
-                        batch.push(*offset, Timestamp::EPOCH, None, Some(entry), []);
-                    }
-                }
-            }
-            Role::Redacted => {
-                for (at, source) in &self.redacted {
-                    if range.contains(at) {
-                        let text = source.map(|source| source.to_string()).unwrap_or_default();
-                        let header = Header { name: "src", value: Some(text.as_bytes()) };
-                        batch.push(*at, Timestamp::EPOCH, None, None, [header]);
-                    }
-                }
-            }
-        }
-        batch
-    }
-
-    /// Verifies everything in the audit partition from its first genesis on.
-    fn assert_chain_verifies(&self) {
-        let mut verifier = Verifier::new(self.context.trust.clone(), Start::Genesis);
-        for (offset, entry) in &self.audit {
-            verifier.push(*offset, entry).unwrap();
-        }
-        verifier.finish().unwrap();
-    }
-}
-
-fn source_record<'a>(scene: &'a Scene, offset: i64, value: &'a str) -> SourceRecord<'a> {
-    SourceRecord {
-        topic_partition: &scene.source,
-        offset,
-        timestamp: Timestamp::from_millis(offset),
-        key: None,
-        value: Some(value.as_bytes()),
-        headers: &[],
-    }
-}
+use world::World;
 
 fn pending(restored: &Restored) -> &[PendingEntry] {
     match &restored.audit {
@@ -340,7 +110,15 @@ fn a_head_that_is_gone_stops() {
 #[test]
 fn a_head_that_retention_deleted_stops() {
     let mut world = World::after_two_transactions();
+    // All that the lower bound tells is that the head is not before it.
+    world.audit_low = world.audit.last().unwrap().0;
+    assert_eq!(world.ready().position, 110);
     world.audit_low = world.audit_high;
+    assert_eq!(world.stopped(), StopKind::HeadAbsent);
+    let mut metadata = OffsetMetadata::parse(&world.metadata).unwrap();
+    let AuditState::On(head) = &mut metadata.audit else { panic!("on") };
+    head.stored = StoredAt::Exact(head.stored.offset());
+    world.metadata = metadata.encode();
     assert_eq!(world.stopped(), StopKind::HeadAbsent);
 }
 
@@ -602,10 +380,10 @@ fn a_shorter_or_replaced_source_stops() {
     world.source[9].1 = "another".to_owned();
     assert_eq!(world.stopped(), StopKind::SourceReplaced);
     // With the key destroyed the commitment says nothing.
-    world.context.commitment_keys = vec![CommitmentKey::from_bytes(&[6; 32])];
+    world.context.commitment_keys = Arc::from([CommitmentKey::from_bytes(&[6; 32])]);
     assert_eq!(world.ready().position, 110);
     // A record that can't be read any more says nothing either.
-    world.context.commitment_keys = vec![world.commitment_key.clone()];
+    world.context.commitment_keys = Arc::from([world.commitment_key.clone()]);
     world.source.remove(9);
     assert_eq!(world.ready().position, 110);
     world.source_high = 109;
@@ -655,6 +433,7 @@ fn an_operator_restarts_a_whole_chain_with_an_end() {
     assert_eq!(pending(&restored), expected);
     assert_eq!(alerts(&restored), ["chain_restarted"]);
     world.transaction(102);
+    world.context.permission = Permission::None;
     world.assert_chain_verifies();
     assert_eq!(world.ready().position, 102);
 }
@@ -675,7 +454,30 @@ fn an_operator_restarts_a_broken_chain_in_a_new_incarnation() {
 }
 
 #[test]
-fn a_key_id_is_no_key() {
-    let id: KeyId = InstanceKey::public_of_seed(&[3; 32]).id();
-    assert_eq!(KeyId::parse(&id.to_string()), Some(id));
+fn an_operator_restarts_where_the_offset_has_no_metadata() {
+    let mut world = World::after_two_transactions();
+    (world.committed, world.metadata) = (Some(103), String::new());
+    let reason = "replay".to_owned();
+    world.context.permission = Permission::Restart { position: 103, reason };
+    world.transaction(106);
+    world.context.permission = Permission::None;
+    world.assert_chain_verifies();
+    assert_eq!(world.ready().position, 106);
+    // A chain that can't be read goes on in the next incarnation all the same.
+    world.audit[0].1[150] ^= 1;
+    (world.committed, world.metadata) = (None, String::new());
+    world.context.permission = Permission::Restart { position: 110, reason: String::new() };
+    let RestoredAudit::On(chain) = world.ready().audit else { panic!("on") };
+    assert_eq!(chain.pending, [genesis(StartKind::Repaired, 110)]);
+    assert_eq!(chain.origin.incarnation(), 2);
+}
+
+#[test]
+fn a_lost_offset_under_another_keyring_stops() {
+    let mut world = World::after_two_transactions();
+    (world.committed, world.metadata) = (None, String::new());
+    world.context.partitions = 99;
+    assert_eq!(world.ready().partitions, 6);
+    world.context.keyring = KeyringId::from_bytes([8; 8]);
+    assert_eq!(world.stopped(), StopKind::OtherKeyring);
 }

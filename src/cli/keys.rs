@@ -1,0 +1,161 @@
+//! `blotter keys`: the folder of keys. Rotation starts a new epoch at a time; shredding makes what
+//! was tokenised with an epoch unlinkable for good.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use super::exit::{Exit, Failure};
+use super::{Common, print};
+use crate::daemon::clock::{Clock, SystemClock};
+use crate::daemon::keys::{self, KeysError, certificate_text, change_keyring, open_or_create, random};
+use crate::pipeline::record::{TenantId, Timestamp};
+use crate::pipeline::redact::token::EpochId;
+use crate::settings::Settings;
+
+#[derive(Debug, Args)]
+pub(super) struct KeysArguments {
+    #[command(subcommand)]
+    command: KeysCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    /// Make the folder's missing keys, or a tenant's own keys
+    Create(TenantArguments),
+    /// Start a new epoch from a time on
+    Rotate(TenantArguments),
+    /// Destroy keys: their tokens can never be linked again
+    Shred(ShredArguments),
+    /// Certify an instance's public key with the deployment key of the folder
+    Certify(CertifyArguments),
+}
+
+#[derive(Debug, Args)]
+struct TenantArguments {
+    /// The tenant; without it the default keys
+    #[arg(long)]
+    tenant: Option<String>,
+    /// When the new keys begin to count, RFC 3339; default now
+    #[arg(long, value_name = "TIME")]
+    not_before: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct ShredArguments {
+    /// The tenant; without it the default keys
+    #[arg(long)]
+    tenant: Option<String>,
+    /// One epoch only, as tokens name it
+    #[arg(long)]
+    epoch: Option<String>,
+    /// Says that this cannot be undone
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Debug, Args)]
+struct CertifyArguments {
+    /// The instance's public key, 43 characters of base64url
+    public_key: String,
+    /// File to write; copy it to the instance's folder as instance.cert
+    #[arg(long, value_name = "FILE", default_value = "instance.cert")]
+    out: PathBuf,
+}
+
+pub(super) fn run(common: &Common, arguments: &KeysArguments) -> Result<Exit, Failure> {
+    let settings = Settings::new(&common.load(Vec::new())?)?;
+    let folder = settings.keys.folder.clone();
+    let kek = settings.keys.encryption_key.as_ref().map(|secret| secret.reveal());
+    let now = SystemClock::new().now();
+    match &arguments.command {
+        KeysCommand::Create(TenantArguments { tenant: None, .. }) => create(&settings, kek, now),
+        KeysCommand::Create(tenant) => {
+            let (tenant, from) = (tenant_of(tenant.tenant.as_deref())?, time_of(tenant.not_before.as_deref(), now)?);
+            let tenant = tenant.expect("the other arm has none");
+            change_keyring(&folder, kek, |file, kek| {
+                file.add_tenant(kek, &tenant, from, &mut random).map_err(|error| error.to_string())
+            })?;
+            print(&format!("{tenant} has keys of its own from {} on\n", from.to_rfc3339()))?;
+            Ok(Exit::Success)
+        }
+        KeysCommand::Rotate(rotate) => {
+            let (tenant, from) = (tenant_of(rotate.tenant.as_deref())?, time_of(rotate.not_before.as_deref(), now)?);
+            let epoch = change_keyring(&folder, kek, |file, kek| {
+                file.rotate(kek, tenant.as_ref(), from, &mut random).map_err(|error| error.to_string())
+            })?;
+            print(&format!("epoch {epoch} begins at {}; restart the daemons before then\n", from.to_rfc3339()))?;
+            Ok(Exit::Success)
+        }
+        KeysCommand::Shred(shred) => {
+            if !shred.yes {
+                return Err(Failure::new(Exit::Usage, "shredding cannot be undone: say --yes"));
+            }
+            let tenant = tenant_of(shred.tenant.as_deref())?;
+            let epoch = shred.epoch.as_deref().map(|text| {
+                EpochId::parse(text).ok_or_else(|| Failure::new(Exit::Usage, format!("`{text}` is no epoch")))
+            });
+            let epoch = epoch.transpose()?;
+            let count = change_keyring(&folder, kek, |file, _| {
+                file.shred(tenant.as_ref(), epoch, now).map_err(|error| error.to_string())
+            })?;
+            print(&format!("{count} keys destroyed\n"))?;
+            Ok(Exit::Success)
+        }
+        KeysCommand::Certify(certify) => certify_instance(&settings, certify),
+    }
+}
+
+fn create(settings: &Settings, kek: Option<&str>, now: Timestamp) -> Result<Exit, Failure> {
+    let material = open_or_create(&settings.keys.folder, kek, &settings.deployment, now)?;
+    let mut report = String::new();
+    for path in &material.created {
+        report.push_str(&format!("made {}\n", path.display()));
+    }
+    report.push_str(&format!(
+        "keyring {}; deployment key {}; instance key {}\n",
+        material.keyring_id,
+        material.deployment_key,
+        material.instance_key.certificate().key
+    ));
+    print(&report)?;
+    Ok(Exit::Success)
+}
+
+fn certify_instance(settings: &Settings, arguments: &CertifyArguments) -> Result<Exit, Failure> {
+    use crate::pipeline::audit::PublicKey;
+    let key = PublicKey::parse(&arguments.public_key)
+        .ok_or_else(|| Failure::new(Exit::Usage, "expected 43 characters of base64url"))?;
+    let certificate = keys::certify(&settings.keys.folder, &settings.deployment, key)?;
+    let shown = arguments.out.display().to_string();
+    std::fs::write(&arguments.out, format!("{}\n", certificate_text(&certificate)))
+        .map_err(|error| Failure::io(&shown, &error))?;
+    print(&format!("wrote {shown}\n"))?;
+    Ok(Exit::Success)
+}
+
+fn tenant_of(text: Option<&str>) -> Result<Option<TenantId>, Failure> {
+    text.map(|text| {
+        TenantId::new(text).ok_or_else(|| Failure::new(Exit::Usage, format!("`{text}` is no tenant id")))
+    })
+    .transpose()
+}
+
+fn time_of(text: Option<&str>, now: Timestamp) -> Result<Timestamp, Failure> {
+    let Some(text) = text else { return Ok(now) };
+    let time: jiff::Timestamp = text
+        .parse()
+        .map_err(|_| Failure::new(Exit::Usage, format!("`{text}` is no RFC 3339 time")))?;
+    Ok(Timestamp::from_millis(time.as_millisecond()))
+}
+
+impl From<KeysError> for Failure {
+    fn from(error: KeysError) -> Self {
+        let exit = match error {
+            KeysError::Io { .. } => Exit::Io,
+            KeysError::Exposed(_) => Exit::Permission,
+            KeysError::Invalid { .. } => Exit::Config,
+        };
+        Self::new(exit, error.to_string())
+    }
+}

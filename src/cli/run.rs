@@ -1,0 +1,197 @@
+//! `blotter run`: the daemon.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Common;
+use super::exit::{Exit, Failure};
+use super::topics::{ADMIN_TIMEOUT, discover};
+use crate::daemon::broker::kafka::KafkaConnector;
+use crate::daemon::clock::{Clock, SystemClock};
+use crate::daemon::http;
+use crate::daemon::keys::open_or_create;
+use crate::daemon::metrics::Metrics;
+use crate::daemon::service::{RegistrySink, Service, StartFacts};
+use crate::daemon::shard::{FaultHook, FaultPoint, MarkerFile, NoFaults, Stop, StopLevel};
+use crate::daemon::supervisor::{End, Supervisor, log_panics_without_content};
+use crate::daemon::reader::KafkaReader;
+use crate::daemon::telemetry;
+use crate::pipeline::limits::METRIC_EXPIRY_LOOK_MS;
+use crate::pipeline::metric::Metric;
+use crate::settings::{Fault, Settings};
+
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    /// host:port of the brokers, separated by commas
+    #[arg(long, value_name = "LIST")]
+    brokers: Option<String>,
+    /// Topics to read, separated by commas
+    #[arg(long, value_name = "LIST")]
+    input: Option<String>,
+    /// Make missing topics first
+    #[arg(long)]
+    create_topics: bool,
+}
+
+pub(super) fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Failure> {
+    let loaded = common.load(arguments.flags())?;
+    let settings = Arc::new(Settings::new(&loaded)?);
+    require(&settings)?;
+    telemetry::start(settings.log.format, &settings.log.filter)
+        .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
+    log_panics_without_content();
+    let clock = SystemClock::new();
+    let kek = settings.keys.encryption_key.as_ref().map(|secret| secret.reveal());
+    let keys = open_or_create(&settings.keys.folder, kek, &settings.deployment, clock.now())?;
+    for path in &keys.created {
+        tracing::info!(path = %path.display(), "made a key file");
+    }
+    let facts = prepare_topics(&settings)?;
+    let instance = settings.group.instance.clone().unwrap_or_else(unique_instance);
+    let service = Service::new(Arc::clone(&settings), Arc::new(keys), facts, instance);
+    let end = serve(&settings, &service, clock)?;
+    Ok(match end {
+        End::Stopped => Exit::Success,
+        End::Stuck => {
+            return Err(Failure::new(Exit::Software, "a shard did not stop in time; what was open is aborted by its next owner"));
+        }
+        End::InstanceFenced { instance_id } => {
+            let message = format!("a newer process holds the instance id `{instance_id}`: this one ends");
+            return Err(Failure::new(Exit::Config, message));
+        }
+    })
+}
+
+impl RunArguments {
+    fn flags(self) -> Vec<(String, String)> {
+        let mut flags = Vec::new();
+        flags.extend(self.brokers.map(|brokers| ("kafka.brokers".to_owned(), brokers)));
+        flags.extend(self.input.map(|topics| ("input.topics".to_owned(), topics)));
+        if self.create_topics {
+            flags.push(("topics.create".to_owned(), "true".to_owned()));
+        }
+        flags
+    }
+}
+
+/// What `run` needs beyond valid settings.
+fn require(settings: &Settings) -> Result<(), Failure> {
+    let missing = |key: &str, flag: &str| {
+        Err(Failure::new(Exit::Config, format!("{key}: is empty; name it in a file, or say {flag}")))
+    };
+    if settings.kafka.brokers.is_empty() {
+        return missing("kafka.brokers", "--brokers HOST:PORT");
+    }
+    if settings.input.topics.is_empty() && settings.input.patterns.is_empty() {
+        return missing("input.topics", "--input TOPIC");
+    }
+    Ok(())
+}
+
+/// Makes missing topics when asked to, refuses to start without them, and looks what is there.
+fn prepare_topics(settings: &Settings) -> Result<StartFacts, Failure> {
+    let (admin, topology) = discover(settings)?;
+    if let Some(missing) = topology.missing_sources.first() {
+        let message = format!("input.topics: `{missing}` does not exist at {}", settings.kafka.brokers);
+        return Err(Failure::new(Exit::Config, message));
+    }
+    if settings.topics.create {
+        for topic in admin.create(&topology.plans)? {
+            tracing::info!(topic, "made a topic");
+        }
+    }
+    let missing = admin.check(&topology.plans)?;
+    for difference in &missing {
+        tracing::warn!(%difference, "topic differs from what is needed");
+    }
+    if let Some(difference) = missing.iter().find(|difference| difference.what == "missing") {
+        return Err(Failure::new(Exit::Config, format!("{difference} (or run with --create-topics)")));
+    }
+    let group = format!("{}-scrub", settings.group.id);
+    let reader = KafkaReader::connect(&settings.kafka, &group, ADMIN_TIMEOUT)?;
+    Ok(topology.start_facts(&admin, &reader, settings)?)
+}
+
+fn serve(settings: &Settings, service: &Service, clock: SystemClock) -> Result<End, Failure> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("blotter-http")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io("runtime", &error))?;
+    let metrics = Arc::new(Metrics::new());
+    metrics.apply(&[Metric::BuildInfo.update(&[env!("CARGO_PKG_VERSION"), revision()], 1.0)], clock.now());
+    let listener = match settings.http {
+        Some(address) => {
+            let bound = runtime.block_on(http::bind(address));
+            Some(bound.map_err(|error| Failure::io(&format!("http.listen {address}"), &error))?)
+        }
+        None => None,
+    };
+    let stop = Stop::default();
+    runtime.spawn(signals(stop.clone()));
+    let sink = RegistrySink { metrics: Arc::clone(&metrics), clock };
+    let connector = KafkaConnector::new(settings.kafka.clone())
+        .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
+    let mut supervisor =
+        Supervisor::new(Arc::new(connector), clock, Arc::new(sink), faults(settings)?, stop.clone());
+    let probes = service
+        .spawn(&mut supervisor, clock, stop)
+        .map_err(|error| Failure::io("shard thread", &error))?;
+    runtime.spawn(expire(Arc::clone(&metrics), clock));
+    if let Some(listener) = listener {
+        runtime.spawn(http::serve(listener, metrics, Arc::new(probes), std::future::pending()));
+    }
+    let end = supervisor.wait(settings.run.shutdown_timeout);
+    runtime.shutdown_timeout(Duration::from_millis(200));
+    Ok(end)
+}
+
+/// SIGTERM or SIGINT drains; the second one ends at once.
+async fn signals(stop: Stop) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("signals can't be handled: only SIGKILL ends this process");
+        return;
+    };
+    for level in [StopLevel::Drain, StopLevel::Now] {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!(?level, "asked to stop");
+        stop.request(level);
+    }
+}
+
+async fn expire(metrics: Arc<Metrics>, clock: SystemClock) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(METRIC_EXPIRY_LOOK_MS));
+    loop {
+        ticks.tick().await;
+        metrics.expire(clock.now());
+    }
+}
+
+fn faults(settings: &Settings) -> Result<Arc<dyn FaultHook>, Failure> {
+    let Some(Fault { point, marker }) = &settings.fault else { return Ok(Arc::new(NoFaults)) };
+    let point = FaultPoint::from_name(point).ok_or_else(|| {
+        let known = FaultPoint::ALL.map(FaultPoint::name).join(", ");
+        Failure::new(Exit::Config, format!("debug.fault_point: `{point}` is none of {known}"))
+    })?;
+    Ok(Arc::new(MarkerFile::new(point, marker.clone())))
+}
+
+/// A name no other process has: the host may run many, so random bytes do it.
+fn unique_instance() -> String {
+    let mut bytes = [0; 6];
+    crate::daemon::keys::random(&mut bytes);
+    data_encoding::HEXLOWER.encode(&bytes)
+}
+
+fn revision() -> &'static str {
+    option_env!("BLOTTER_REVISION").unwrap_or("unknown")
+}

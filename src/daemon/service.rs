@@ -1,0 +1,247 @@
+//! From settings to running shards: the stages with everything they need, one slot per shard, and
+//! what the probes see of them. Knows no client: it runs on any [`Connector`].
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::broker::{Connector, SlotConfig, Subscription};
+use super::clock::Clock;
+use super::http::{Check, Probes};
+use super::keys::KeyMaterial;
+use super::metrics::Metrics;
+use super::shard::{HealthCell, MetricSink, ShardConfig, Stop, StopLevel};
+use super::supervisor::{ShardPlan, Supervisor};
+use crate::pipeline::audit::{InstanceName, PolicyHash, StartPosition as AuditStart};
+use crate::pipeline::ingest::Ingest;
+use crate::pipeline::limits::{
+    LOOKUP_BYTES_MAX, POLL_BYTES_MAX, POLL_RECORDS_MAX, SHARD_TICK_AGE_MS_MAX,
+};
+use crate::pipeline::metric::MetricUpdate;
+use crate::pipeline::redact::Redactor;
+use crate::pipeline::scrub::{AuditConfig, MeasuresTarget, Scrub, ScrubConfig, TopicStart};
+use crate::pipeline::watch::{Watch, WatchConfig};
+use crate::settings::{Settings, StartPosition};
+
+/// What is known of the topics when the process starts.
+#[derive(Clone, Debug, Default)]
+pub struct StartFacts {
+    /// Source topics the group has never committed an offset of, with their partitions: those
+    /// partitions start where the settings say, all others at earliest.
+    pub never_read: BTreeMap<Arc<str>, i32>,
+    /// Partitions of the measures topic, when measures are on.
+    pub measures_partitions: i32,
+    /// Largest record the redacted topics take.
+    pub record_bytes_max: usize,
+}
+
+/// The shards of one process.
+pub struct Service {
+    settings: Arc<Settings>,
+    keys: Arc<KeyMaterial>,
+    facts: Arc<StartFacts>,
+    instance: String,
+}
+
+/// The health of every shard, for the probes.
+pub struct ShardProbes<C> {
+    shards: Vec<(String, HealthCell)>,
+    clock: C,
+    stop: Stop,
+}
+
+impl Service {
+    /// A service of `settings`. `instance` names this process in seals and ids: the stable name
+    /// from the settings, else something unique.
+    #[must_use]
+    pub fn new(
+        settings: Arc<Settings>,
+        keys: Arc<KeyMaterial>,
+        facts: StartFacts,
+        instance: String,
+    ) -> Self {
+        Self { settings, keys, facts: Arc::new(facts), instance }
+    }
+
+    /// Starts every shard.
+    ///
+    /// # Errors
+    /// A thread can't be started.
+    pub fn spawn<K, C>(
+        &self,
+        supervisor: &mut Supervisor<K, C>,
+        clock: C,
+        stop: Stop,
+    ) -> io::Result<ShardProbes<C>>
+    where
+        K: Connector + 'static,
+        C: Clock + Clone + Send + 'static,
+    {
+        let mut shards = Vec::new();
+        for index in 0..self.settings.run.shards {
+            let plan = self.plan("scrub", index, self.scrub_subscription());
+            shards.push((plan.config.shard.clone(), plan.health.clone()));
+            let (settings, keys) = (Arc::clone(&self.settings), Arc::clone(&self.keys));
+            let (facts, instance) = (Arc::clone(&self.facts), InstanceName::new(&plan.config.shard));
+            supervisor.spawn(plan, move |_| scrub(&settings, &keys, &facts, &instance))?;
+        }
+        if let Some(measure) = self.settings.measure {
+            for index in 0..self.settings.run.watch_shards {
+                let plan = self.plan("watch", index, self.watch_subscription());
+                shards.push((plan.config.shard.clone(), plan.health.clone()));
+                let config = WatchConfig {
+                    measures_topic: Arc::clone(&self.settings.names.measures),
+                    state_topic: Arc::clone(&self.settings.names.watch_state),
+                    alerts_topic: Arc::clone(&self.settings.names.alerts),
+                    alerts_enabled: self.settings.alert.is_some(),
+                    rules: self.settings.alert.clone().unwrap_or_default(),
+                    error_window_ms: measure.error_window_ms,
+                    handover_window_ms: measure.handover_window_ms,
+                };
+                supervisor.spawn(plan, move |_| Watch::new(config.clone()))?;
+            }
+        }
+        Ok(ShardProbes { shards, clock, stop })
+    }
+
+    fn plan(&self, stage: &'static str, index: u16, subscription: Subscription) -> ShardPlan {
+        let (run, group) = (&self.settings.run, &self.settings.group);
+        let slot = format!("{}-{stage}-{}-{index}", group.id, self.instance);
+        let mut config =
+            ShardConfig::new(stage, format!("{stage}-{}-{index}", self.instance), slot.clone());
+        config.commit_interval = run.commit_interval;
+        config.commit_bytes_max = run.commit_bytes;
+        config.transaction_step_timeout = run.transaction_timeout.mul_f64(0.3);
+        config.close_timeout = run.shutdown_timeout.mul_f64(0.5);
+        let slot = SlotConfig {
+            group: format!("{}-{stage}", group.id),
+            instance_id: group.instance.as_ref().map(|_| slot.clone()),
+            transactional_id: slot,
+            subscription,
+            poll_records_max: POLL_RECORDS_MAX,
+            poll_bytes_max: POLL_BYTES_MAX,
+            transaction_timeout: run.transaction_timeout,
+            session_timeout: group.session_timeout,
+            operation_timeout: Duration::from_secs(10),
+            lookup_timeout: Duration::from_secs(5),
+            lookup_bytes_max: LOOKUP_BYTES_MAX,
+        };
+        ShardPlan { slot, config, health: HealthCell::default() }
+    }
+
+    fn scrub_subscription(&self) -> Subscription {
+        Subscription {
+            topics: self.settings.input.topics.clone(),
+            patterns: self.settings.input.patterns.clone(),
+            excluded: self.settings.names.own_patterns(),
+        }
+    }
+
+    fn watch_subscription(&self) -> Subscription {
+        Subscription {
+            topics: vec![Arc::clone(&self.settings.names.measures)],
+            patterns: Vec::new(),
+            excluded: Vec::new(),
+        }
+    }
+}
+
+fn scrub(settings: &Settings, keys: &KeyMaterial, facts: &StartFacts, instance: &InstanceName) -> Scrub {
+    let start = match settings.input.start {
+        StartPosition::Earliest => AuditStart::Earliest,
+        StartPosition::Latest => AuditStart::Latest,
+        StartPosition::Time(time) => AuditStart::Time(time),
+    };
+    let starts = facts
+        .never_read
+        .iter()
+        .map(|(topic, &partitions)| (Arc::clone(topic), TopicStart { start, partitions }))
+        .collect();
+    let policy_text = settings.policy.canonical_json().to_owned();
+    let policy = PolicyHash::of(&policy_text).short();
+    let audit = settings.audit.as_ref().map(|audit| AuditConfig {
+        key: Arc::clone(&keys.instance_key),
+        instance: instance.clone(),
+        keyring: keys.keyring_id,
+        policy,
+        policy_text,
+        heartbeat_ms: i64::try_from(audit.heartbeat.as_millis()).unwrap_or(i64::MAX),
+        receipts: audit.receipts,
+    });
+    let config = ScrubConfig {
+        names: Arc::clone(&settings.names),
+        record_bytes_max: facts.record_bytes_max,
+        deployment: settings.deployment.clone(),
+        deployment_key: keys.deployment_key,
+        keyring: keys.keyring_id,
+        commitment_key: keys.commitment_key.clone(),
+        instance_key: Arc::clone(&keys.instance_key),
+        starts,
+        adopt: settings.audit.as_ref().map(|audit| audit.adopt.clone()).unwrap_or_default(),
+        audit,
+        measures: settings.measure.map(|_| MeasuresTarget {
+            topic: Arc::clone(&settings.names.measures),
+            partitions: facts.measures_partitions,
+        }),
+    };
+    let redactor = Redactor::new(Arc::clone(&settings.policy)).with_keyring(Arc::clone(&keys.keyring));
+    Scrub::new(config, Ingest::new(settings.ingest.clone()), redactor)
+}
+
+impl<C: Clock + Send + Sync + 'static> Probes for ShardProbes<C> {
+    fn live(&self) -> Vec<Check> {
+        let now = self.clock.monotonic();
+        let oldest = Duration::from_millis(SHARD_TICK_AGE_MS_MAX);
+        let check = |(name, health): &(String, HealthCell)| {
+            let age = now.saturating_sub(health.read().last_tick);
+            Check {
+                name: format!("shard {name}"),
+                ok: age <= oldest,
+                detail: format!("last turn {} ms ago", age.as_millis()),
+            }
+        };
+        self.shards.iter().map(check).collect()
+    }
+
+    fn ready(&self) -> Vec<Check> {
+        let draining = self.stop.level() != StopLevel::Run;
+        let mut checks = vec![Check {
+            name: "running".to_owned(),
+            ok: !draining,
+            detail: if draining { "stopping".to_owned() } else { "not stopping".to_owned() },
+        }];
+        for (name, health) in &self.shards {
+            let health = health.read();
+            let mut detail = format!(
+                "{} partitions, {} restoring, {} stopped",
+                health.assigned,
+                health.restoring,
+                health.stopped.len()
+            );
+            if let Some(failure) = health.last_failure.filter(|_| health.failures > 0) {
+                detail.push_str(&format!("; {failure}"));
+            }
+            for (partition, stop) in &health.stopped {
+                detail.push_str(&format!("; {partition}: {} ({})", stop.reason, stop.command));
+            }
+            let ok = health.joined && health.restoring == 0 && health.failures == 0;
+            checks.push(Check { name: format!("shard {name}"), ok, detail });
+        }
+        checks
+    }
+}
+
+/// Publishes to the registry with the time of a clock.
+pub struct RegistrySink<C> {
+    /// The registry.
+    pub metrics: Arc<Metrics>,
+    /// The clock that dates the series.
+    pub clock: C,
+}
+
+impl<C: Clock + Send + Sync> MetricSink for RegistrySink<C> {
+    fn publish(&self, updates: Vec<MetricUpdate>) {
+        self.metrics.apply(&updates, self.clock.now());
+    }
+}

@@ -1,0 +1,134 @@
+//! Which topics there are and which there should be: from settings and the cluster's metadata to
+//! plans for [`TopicAdmin`](super::topics::TopicAdmin), and what the stages must know at start.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::broker::BrokerError;
+use super::reader::KafkaReader;
+use super::service::StartFacts;
+use super::topics::{TopicAdmin, TopicDefaults, TopicFacts, TopicPlan};
+use crate::pipeline::emit::TopicRole;
+use crate::pipeline::limits::{PRODUCED_RECORD_BYTES_MAX, SOURCE_RECORD_BYTES_DEFAULT};
+use crate::settings::{Settings, StartPosition};
+
+/// Source topics with their partitions, and the plan of every output topic.
+#[derive(Clone, Debug)]
+pub struct Topology {
+    /// Source topics that exist, with their partitions.
+    pub sources: BTreeMap<String, i32>,
+    /// Names from the settings that do not exist.
+    pub missing_sources: Vec<String>,
+    /// Output topics.
+    pub plans: Vec<TopicPlan>,
+}
+
+impl Topology {
+    /// Asks the cluster for its topics and plans ours.
+    ///
+    /// # Errors
+    /// Brokers unreachable or not authorized.
+    pub fn discover(admin: &TopicAdmin, settings: &Settings) -> Result<Self, BrokerError> {
+        let listed = admin.list()?;
+        let sources = sources(&listed, settings);
+        let names: Vec<&str> = sources.keys().map(String::as_str).collect();
+        let facts = admin.facts(&names)?;
+        let missing_sources = settings
+            .input
+            .topics
+            .iter()
+            .filter(|topic| !listed.contains_key(&***topic))
+            .map(ToString::to_string)
+            .collect();
+        let plans = plans(&sources, &facts, settings);
+        Ok(Self { sources, missing_sources, plans })
+    }
+
+    /// What the stages must know before they start.
+    ///
+    /// # Errors
+    /// Brokers unreachable or not authorized.
+    pub fn start_facts(
+        &self,
+        admin: &TopicAdmin,
+        reader: &KafkaReader,
+        settings: &Settings,
+    ) -> Result<StartFacts, BrokerError> {
+        let mut never_read = BTreeMap::new();
+        if settings.input.start != StartPosition::Earliest {
+            for (topic, &partitions) in &self.sources {
+                if !reader.has_committed(topic, partitions)? {
+                    never_read.insert(Arc::from(topic.as_str()), partitions);
+                }
+            }
+        }
+        let names: Vec<&str> = self.plans.iter().map(|plan| plan.name.as_str()).collect();
+        let facts = admin.facts(&names)?;
+        let redacted = self.plans.iter().filter(|plan| plan.role == TopicRole::Redacted);
+        let record_bytes_max = redacted
+            .filter_map(|plan| facts.get(&plan.name).and_then(record_bytes_max))
+            .min()
+            .unwrap_or(PRODUCED_RECORD_BYTES_MAX)
+            .min(PRODUCED_RECORD_BYTES_MAX);
+        let measures = facts.get(&*settings.names.measures);
+        let measures_partitions =
+            measures.map_or(i32::from(settings.topics.measures_partitions), |f| f.partitions);
+        Ok(StartFacts { never_read, measures_partitions, record_bytes_max })
+    }
+}
+
+fn sources(listed: &BTreeMap<String, i32>, settings: &Settings) -> BTreeMap<String, i32> {
+    let whole = settings.input.patterns.iter().map(|pattern| format!("^(?:{pattern})$"));
+    let patterns: Vec<regex::Regex> = whole
+        .map(|pattern| regex::Regex::new(&pattern).expect("patterns were checked with the settings"))
+        .collect();
+    let wanted = |topic: &str| {
+        settings.input.topics.iter().any(|named| &**named == topic)
+            || (!settings.names.is_own(topic) && patterns.iter().any(|p| p.is_match(topic)))
+    };
+    listed.iter().filter(|(topic, _)| wanted(topic)).map(|(t, &p)| (t.clone(), p)).collect()
+}
+
+fn plans(
+    sources: &BTreeMap<String, i32>,
+    facts: &BTreeMap<String, TopicFacts>,
+    settings: &Settings,
+) -> Vec<TopicPlan> {
+    let defaults = TopicDefaults {
+        replication: settings.topics.replication,
+        min_insync_replicas: settings.topics.min_insync_replicas,
+    };
+    let source_bytes = |topic: &str| {
+        facts.get(topic).and_then(record_bytes_max).unwrap_or(SOURCE_RECORD_BYTES_DEFAULT) as u64
+    };
+    let largest = sources.keys().map(|topic| source_bytes(topic)).max().unwrap_or_default();
+    let plan = |role, name: &str, partitions, bytes| {
+        TopicPlan::new(role, name, partitions, defaults, bytes)
+    };
+    let (names, measures, alerts) = (
+        &settings.names,
+        i32::from(settings.topics.measures_partitions),
+        i32::from(settings.topics.alerts_partitions),
+    );
+    let mut plans = Vec::new();
+    for (topic, &partitions) in sources {
+        let bytes = source_bytes(topic);
+        plans.push(plan(TopicRole::Redacted, &names.redacted.topic(topic), partitions, bytes));
+        if settings.audit.is_some() {
+            plans.push(plan(TopicRole::Audit, &names.audit.topic(topic), partitions, bytes));
+        }
+    }
+    plans.push(plan(TopicRole::DeadLetters, &names.dead_letters, alerts, largest));
+    if settings.measure.is_some() {
+        plans.push(plan(TopicRole::Measures, &names.measures, measures, largest));
+        plans.push(plan(TopicRole::WatchState, &names.watch_state, measures, largest));
+    }
+    if settings.alert.is_some() {
+        plans.push(plan(TopicRole::Alerts, &names.alerts, alerts, largest));
+    }
+    plans
+}
+
+fn record_bytes_max(facts: &TopicFacts) -> Option<usize> {
+    facts.config.get("max.message.bytes")?.parse().ok()
+}

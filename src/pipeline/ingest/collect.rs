@@ -1,0 +1,213 @@
+//! Candidates for each kind of field: the best by the table's order is kept, wherever it stands in
+//! the record; among equals the one outside, then the first.
+
+use std::borrow::Cow;
+
+use super::json::unescape;
+use super::kind::FieldKind;
+use super::names::{Name, NameId};
+use super::severity::severity_of;
+use super::time::time_of;
+use crate::pipeline::limits::FIELD_BYTES_MAX;
+use crate::pipeline::record::{Severity, Timestamp};
+
+/// A value as it stands in the record.
+#[derive(Clone, Copy)]
+pub(super) struct Raw<'x> {
+    pub(super) text: &'x str,
+    pub(super) kind: RawKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum RawKind {
+    /// Between quotes; `escaped` when it holds a backslash.
+    String {
+        escaped: bool,
+    },
+    Number,
+    Bool,
+    Null,
+    /// A value of logfmt without quotes: no type is given.
+    Bare,
+}
+
+impl<'x> Raw<'x> {
+    pub(super) fn decoded(self) -> Cow<'x, str> {
+        match self.kind {
+            RawKind::String { escaped: true } => Cow::Owned(unescape(self.text)),
+            _ => Cow::Borrowed(self.text),
+        }
+    }
+}
+
+/// The best value so far of one kind.
+#[derive(Clone, Debug)]
+pub(super) struct Candidate<'x> {
+    pub(super) text: Cow<'x, str>,
+    pub(super) source: Source,
+    rank: u16,
+}
+
+/// Which rule gave a candidate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    Name(NameId),
+    Text,
+    LineHeader,
+}
+
+pub(super) struct Collector<'x> {
+    found: [Option<Candidate<'x>>; FieldKind::COUNT],
+    pub(super) severity: Severity,
+    pub(super) event_time: Option<Timestamp>,
+    /// The message as it stands in the record, for a look inside.
+    pub(super) message: Option<Raw<'x>>,
+    /// Key paths of what was kept, when they are asked for.
+    paths: Option<Vec<(FieldKind, String)>>,
+}
+
+impl<'x> Collector<'x> {
+    pub(super) fn new(with_paths: bool) -> Self {
+        Self {
+            found: [const { None }; FieldKind::COUNT],
+            severity: Severity::Unknown,
+            event_time: None,
+            message: None,
+            paths: with_paths.then(Vec::new),
+        }
+    }
+
+    /// Takes `raw` as the value of `name` if it beats what is there and means something.
+    pub(super) fn offer(
+        &mut self,
+        id: NameId,
+        name: &Name,
+        depth: u8,
+        raw: Raw<'x>,
+        path: &[&str],
+    ) {
+        let rank = u16::from(name.order) << 8 | u16::from(depth);
+        let slot = &self.found[name.kind as usize];
+        if slot.as_ref().is_some_and(|best| best.rank <= rank) {
+            return;
+        }
+        if name.kind == FieldKind::Message {
+            let RawKind::String { .. } = raw.kind else { return };
+            self.message = Some(raw);
+        }
+        let Some(text) = self.accept(name, raw) else { return };
+        self.put(name.kind, Candidate { text, source: Source::Name(id), rank }, || path.join("."));
+    }
+
+    /// Sets what a line header or the text itself says, unless a named field says so already.
+    pub(super) fn offer_text(&mut self, kind: FieldKind, text: &'x str, source: Source) {
+        if self.found[kind as usize].is_none() && !text.is_empty() && text.len() <= FIELD_BYTES_MAX
+        {
+            let candidate = Candidate { text: Cow::Borrowed(text), source, rank: u16::MAX };
+            self.put(kind, candidate, String::new);
+        }
+    }
+
+    pub(super) fn text_of(&self, kind: FieldKind) -> Option<&str> {
+        self.found[kind as usize].as_ref().map(|candidate| candidate.text.as_ref())
+    }
+
+    pub(super) fn has(&self, kind: FieldKind) -> bool {
+        self.found[kind as usize].is_some()
+    }
+
+    pub(super) fn take(&mut self, kind: FieldKind) -> Option<Candidate<'x>> {
+        self.found[kind as usize].take()
+    }
+
+    pub(super) fn candidate(&self, kind: FieldKind) -> Option<&Candidate<'x>> {
+        self.found[kind as usize].as_ref()
+    }
+
+    pub(super) fn path_of(&self, kind: FieldKind) -> Option<&str> {
+        let paths = self.paths.as_ref()?;
+        paths.iter().rev().find(|(of, _)| *of == kind).map(|(_, path)| path.as_str())
+    }
+
+    pub(super) fn wants_paths(&self) -> bool {
+        self.paths.is_some()
+    }
+
+    /// Takes over what a record nested in this one's message says: the inner record is the log,
+    /// the outer one its wrapping. The service alone is told by the table's order, since inner
+    /// `logger` and `name` are weaker than the wrapper's `service.name`.
+    pub(super) fn absorb(&mut self, inner: Collector<'_>) {
+        let wrapper = self.path_of(FieldKind::Message).unwrap_or_default().to_owned();
+        if inner.severity != Severity::Unknown {
+            self.severity = inner.severity;
+        }
+        self.event_time = inner.event_time.or(self.event_time);
+        for kind in FieldKind::ALL {
+            let Some(candidate) = &inner.found[kind as usize] else { continue };
+            let outer = &self.found[kind as usize];
+            let keeps_outer = kind == FieldKind::Message
+                || kind == FieldKind::Service
+                    && outer.as_ref().is_some_and(|outer| outer.rank < candidate.rank);
+            if !keeps_outer {
+                let candidate = Candidate {
+                    text: Cow::Owned(candidate.text.as_ref().to_owned()),
+                    ..*candidate
+                };
+                let path = inner.path_of(kind).unwrap_or_default();
+                self.put(kind, candidate, || format!("{wrapper}.{path}"));
+            }
+        }
+    }
+
+    fn put(&mut self, kind: FieldKind, candidate: Candidate<'x>, path: impl FnOnce() -> String) {
+        self.found[kind as usize] = Some(candidate);
+        if let Some(paths) = &mut self.paths {
+            paths.push((kind, path()));
+        }
+    }
+
+    /// The decoded value when it can be a value of this kind at all.
+    fn accept(&mut self, name: &Name, raw: Raw<'x>) -> Option<Cow<'x, str>> {
+        if name.kind == FieldKind::Message {
+            return Some(Cow::Borrowed(""));
+        }
+        if raw.text.is_empty() || raw.text.len() > FIELD_BYTES_MAX || raw.kind == RawKind::Null {
+            return None;
+        }
+        let is_string = matches!(raw.kind, RawKind::String { .. } | RawKind::Bare);
+        let fits = match name.kind {
+            FieldKind::Severity => raw.kind != RawKind::Bool,
+            FieldKind::EventTime => raw.kind != RawKind::Bool,
+            FieldKind::Event | FieldKind::StepName | FieldKind::Stream | FieldKind::Role => {
+                is_string
+            }
+            FieldKind::Session => is_string || &*name.path != "thread_id",
+            FieldKind::Handover
+            | FieldKind::Fallback
+            | FieldKind::Outcome
+            | FieldKind::PartialFlag
+            | FieldKind::PartialLast => true,
+            _ => raw.kind != RawKind::Bool,
+        };
+        let text = fits.then(|| raw.decoded())?;
+        match name.kind {
+            FieldKind::Severity => {
+                let severity = severity_of(&text, name.unit);
+                (severity != Severity::Unknown).then(|| self.severity = severity)?;
+            }
+            FieldKind::EventTime => self.event_time = Some(time_of(&text)?),
+            FieldKind::Event if !is_identifier(&text) => return None,
+            _ => {}
+        }
+        Some(text)
+    }
+}
+
+/// Event names are identifiers; a sentence under `event` (structlog) is a message.
+fn is_identifier(text: &str) -> bool {
+    const BYTES_MAX: usize = 128;
+    text.len() <= BYTES_MAX
+        && text.bytes().all(|byte| {
+            byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'.' | b':' | b'/' | b'-')
+        })
+}

@@ -1,0 +1,252 @@
+//! E-mail addresses in text: RFC 5321 and RFC 6531 mailboxes around each `@`, and the forms in
+//! which people hide them ("name at gmail dot com").
+
+mod obfuscated;
+mod suffix;
+
+use memchr::{memchr, memchr_iter};
+
+use super::context::{Cue, FieldClass, class_of_key, cue_of, local_field};
+use super::rules::{Rule, Score};
+use crate::pipeline::limits::{EMAIL_DOMAIN_BYTES_MAX, EMAIL_LOCAL_BYTES_MAX};
+use suffix::Suffix;
+
+pub(super) use obfuscated::find_obfuscated;
+
+/// Something that may be an e-mail address.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Address {
+    /// First byte in the text.
+    pub(super) start: usize,
+    /// One past the last byte in the text.
+    pub(super) end: usize,
+    /// The evidence.
+    pub(super) score: Score,
+}
+
+/// Hands every candidate in `text`, in order, to `found`: those below every threshold too.
+pub(super) fn find(text: &[u8], field: FieldClass, mut found: impl FnMut(Address)) {
+    let mut from = 0;
+    for at in memchr_iter(b'@', text) {
+        if at < from {
+            continue;
+        }
+        if let Some(address) = read_address(text, from, at, field) {
+            from = address.end;
+            found(address);
+        }
+    }
+}
+
+fn read_address(text: &[u8], from: usize, at: usize, field: FieldClass) -> Option<Address> {
+    let start = local_start(text, from, at)?;
+    let (end, mut score) = if text.get(at + 1) == Some(&b'[') {
+        let mut score = Score::default();
+        score.add(Rule::AddressLiteral);
+        (literal_end(text, at + 1)?, score)
+    } else {
+        read_domain(text, at + 1)?
+    };
+    let local = &text[start..at];
+    let is_marked = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-' | b'+');
+    let is_name = local.iter().all(|byte| is_marked(byte) || byte.is_ascii_alphabetic())
+        && local.iter().any(u8::is_ascii_alphabetic)
+        && local.iter().any(is_marked);
+    if score.has(Rule::AddressUnknownSuffix) && is_name {
+        score.add(Rule::AddressShape);
+    }
+    let domain = &text[at + 1..end];
+    add_context(text, start, field, &mut score);
+    add_lookalikes(text, start, local, domain, end, &mut score);
+    Some(Address { start, end, score })
+}
+
+/// Where the local part that ends at `at` begins.
+fn local_start(text: &[u8], from: usize, at: usize) -> Option<usize> {
+    let floor = from.max(at.saturating_sub(EMAIL_LOCAL_BYTES_MAX));
+    let before = &text[floor..at];
+    if before.last() == Some(&b'"') {
+        return quoted_start(before).map(|start| floor + start);
+    }
+    let len = before.iter().rev().take_while(|byte| is_local_byte(**byte)).count();
+    let mut start = at - len;
+    // A cut in the middle of a character would leave half of it behind.
+    while start < at && text[start] & 0xc0 == 0x80 {
+        start += 1;
+    }
+    let quote = start.checked_sub(1).map(|index| text[index]);
+    let is_enclosed = matches!(quote, Some(b'"' | b'<')) || text[start..at].first() == Some(&b'\'');
+    if !is_enclosed {
+        start += glue(&text[start..at]);
+    }
+    start += text[start..at].iter().take_while(|byte| is_leading_sign(**byte)).count();
+    (start < at).then_some(start)
+}
+
+/// Where the quoted local part (RFC 5321, 4.1.2) at the end of `before` begins.
+fn quoted_start(before: &[u8]) -> Option<usize> {
+    let inside = &before[..before.len() - 1];
+    let open = inside.iter().rposition(|byte| *byte == b'"')?;
+    let content = &inside[open + 1..];
+    let is_content = |byte: &u8| (0x20..0x7f).contains(byte) || *byte >= 0x80;
+    (!content.is_empty() && content.iter().all(is_content)).then_some(open)
+}
+
+/// `atext` and `.` of RFC 5322, anything outside ASCII (RFC 6531).
+fn is_local_byte(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&byte) || byte >= 0x80
+}
+
+/// Signs that may stand in a local part and hardly ever begin one.
+fn is_leading_sign(byte: u8) -> bool {
+    b"!#$%&'*+/=?^`{|}~.-".contains(&byte)
+}
+
+/// Length of what is glued before the local part: `?a=b&email=`, `to=`, `/users/`, `{`. A single
+/// `=`, `&` or `/` between two unknown words is taken as part of the name.
+fn glue(local: &[u8]) -> usize {
+    let last_of = |splits: &dyn Fn(&u8) -> bool| local.iter().rposition(splits).map(|at| at + 1);
+    let mut start = last_of(&|byte| matches!(byte, b'{' | b'}' | b'|' | b'?' | b'`' | b'*'));
+    let is_name = |equals: &usize| {
+        let name = local[..*equals].rsplit(|byte| b"&?/;|{=".contains(byte)).next();
+        name.is_some_and(|name| name.len() < 3 || class_of_key(name) != FieldClass::Other)
+    };
+    if let Some(equals) = memchr::memrchr_iter(b'=', local).take(4).find(is_name) {
+        start = start.max(Some(equals + 1));
+    }
+    let rest = &local[start.unwrap_or(0)..];
+    if rest.first() == Some(&b'/') || rest.iter().filter(|byte| **byte == b'/').count() > 1 {
+        start = start.max(last_of(&|byte| *byte == b'/'));
+    }
+    let start = start.unwrap_or(0);
+    start + label(&local[start..])
+}
+
+/// Length of a label glued before the name: `email-asha`.
+fn label(local: &[u8]) -> usize {
+    let labels = [&b"email-"[..], b"e-mail-", b"mail-", b"mailid-", b"id-"];
+    let found = labels.iter().find(|label| {
+        local.len() > label.len() && local[..label.len()].eq_ignore_ascii_case(label)
+    });
+    found.map_or(0, |label| label.len())
+}
+
+/// Where the domain that begins at `start` ends, and what its suffix says.
+fn read_domain(text: &[u8], start: usize) -> Option<(usize, Score)> {
+    let rest = &text[start..text.len().min(start + EMAIL_DOMAIN_BYTES_MAX)];
+    let is_domain_byte =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.') || *byte >= 0x80;
+    let len = rest.iter().take_while(|byte| is_domain_byte(byte)).count();
+    let mut domain = &rest[..len];
+    if let Some(end) = domain.windows(2).position(|pair| pair == b"..") {
+        domain = &domain[..end];
+    }
+    domain = trim_domain(domain);
+    let mut score = Score::default();
+    let suffix = loop {
+        match suffix::of(domain) {
+            // `x@gmail.com.Next sentence`, `x@gmail.com.phone`: what follows a known suffix and is
+            // none itself belongs to the text.
+            unknown @ (Suffix::Unknown | Suffix::None) if memchr(b'.', domain).is_some() => {
+                let cut = memchr::memrchr(b'.', domain).expect("just seen");
+                let shorter = trim_domain(&domain[..cut]);
+                if !matches!(suffix::of(shorter), Suffix::Public) {
+                    break unknown;
+                }
+                domain = shorter;
+            }
+            suffix => break suffix,
+        }
+    };
+    score.add(match suffix {
+        Suffix::Public => Rule::AddressSuffix,
+        Suffix::Reserved => Rule::AddressReserved,
+        Suffix::Unknown => Rule::AddressUnknownSuffix,
+        Suffix::None => Rule::AddressNoSuffix,
+    });
+    (!domain.is_empty()).then_some((start + domain.len(), score))
+}
+
+fn trim_domain(domain: &[u8]) -> &[u8] {
+    let sign = |byte: &&u8| matches!(**byte, b'-' | b'.');
+    let trailing = domain.iter().rev().take_while(sign).count();
+    let leading = domain.iter().take_while(sign).count();
+    if leading > 0 { &[] } else { &domain[..domain.len() - trailing] }
+}
+
+/// Where the address literal (`[192.0.2.1]`, `[IPv6:2001:db8::1]`) at `open` ends.
+fn literal_end(text: &[u8], open: usize) -> Option<usize> {
+    let rest = &text[open + 1..text.len().min(open + 64)];
+    let len = memchr(b']', rest)?;
+    let is_part = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':');
+    let content = &rest[..len];
+    let content = content.strip_prefix(b"IPv6:").unwrap_or(content);
+    (content.len() >= 7 && content.iter().all(is_part)).then_some(open + 1 + len + 1)
+}
+
+fn add_context(text: &[u8], start: usize, field: FieldClass, score: &mut Score) {
+    let local = local_field(text, start);
+    match local.unwrap_or(field) {
+        FieldClass::Email => score.add(Rule::AddressField),
+        FieldClass::MessageId => score.add(Rule::MessageId),
+        FieldClass::Contact | FieldClass::Person => score.add(Rule::AddressWord),
+        _ => {
+            let words =
+                text[start.saturating_sub(40)..start].rsplit(|byte| !byte.is_ascii_alphabetic());
+            let is_cue = |word: &[u8]| {
+                cue_of(word) == Some(Cue::Email) || matches!(word, b"to" | b"from" | b"for" | b"by")
+            };
+            if words.filter(|word| !word.is_empty()).take(3).any(is_cue) {
+                score.add(Rule::AddressWord);
+            }
+        }
+    }
+}
+
+/// What has an `@` and is no address.
+fn add_lookalikes(
+    text: &[u8],
+    start: usize,
+    local: &[u8],
+    domain: &[u8],
+    end: usize,
+    score: &mut Score,
+) {
+    let before = &text[..start];
+    if before.ends_with(b"://") || is_password_of_url(before) {
+        score.add(Rule::UrlUserinfo);
+    }
+    let is_repository_user =
+        matches!(local, b"git" | b"hg" | b"svn" | b"root" | b"ubuntu" | b"ec2-user");
+    if is_repository_user && text.get(end) == Some(&b':') {
+        score.add(Rule::RepositoryUser);
+    }
+    let scale = domain.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    if scale > 0 && domain[scale..].starts_with(b"x.") {
+        score.add(Rule::AssetScale);
+    }
+    let is_number = local.iter().all(u8::is_ascii_digit) && local.len() >= 7;
+    let is_messenger = [&b"c.us"[..], b"s.whatsapp.net", b"g.us", b"lid"].contains(&domain);
+    if is_number && is_messenger {
+        score.add(Rule::Hostlike);
+    }
+    let is_key = local.len() == 32 && local.iter().all(u8::is_ascii_hexdigit);
+    if is_key && before.ends_with(b"//") {
+        score.add(Rule::UrlUserinfo);
+    }
+}
+
+/// `scheme://user:password` right before the `@`.
+fn is_password_of_url(before: &[u8]) -> bool {
+    let Some(before) = before.strip_suffix(b":") else { return false };
+    let len = before
+        .iter()
+        .rev()
+        .take(EMAIL_LOCAL_BYTES_MAX)
+        .take_while(|byte| byte.is_ascii_alphanumeric() || b"._-%+".contains(byte))
+        .count();
+    before[..before.len() - len].ends_with(b"://")
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,179 @@
+//! Addresses as people write them to hide them: `name at gmail dot com`, `name [at] x [dot] de`.
+
+use super::Address;
+use super::suffix::{self, Suffix};
+use crate::pipeline::limits::{EMAIL_DOMAIN_BYTES_MAX, EMAIL_LOCAL_BYTES_MAX};
+use crate::pipeline::redact::rules::{Rule, Score};
+
+/// A sign written out. A bare word needs a written-out dot as well.
+struct Sign {
+    text: &'static [u8],
+    is_explicit: bool,
+}
+
+const fn explicit(text: &'static [u8]) -> Sign {
+    Sign { text, is_explicit: true }
+}
+
+const fn word(text: &'static [u8]) -> Sign {
+    Sign { text, is_explicit: false }
+}
+
+static AT_SIGNS: [Sign; 13] = [
+    explicit(b"(at)"),
+    explicit(b"[at]"),
+    explicit(b"{at}"),
+    explicit(b"<at>"),
+    explicit(b"(@)"),
+    explicit(b"[@]"),
+    explicit(b"(arroba)"),
+    explicit(b"[arroba]"),
+    word(b" at "),
+    word(b"_at_"),
+    word(b" arroba "),
+    word(b" chiocciola "),
+    word(b" @ "),
+];
+
+static DOT_SIGNS: [Sign; 14] = [
+    explicit(b"(dot)"),
+    explicit(b"[dot]"),
+    explicit(b"{dot}"),
+    explicit(b"<dot>"),
+    explicit(b"(.)"),
+    explicit(b"[.]"),
+    explicit(b"(punkt)"),
+    explicit(b"[punkt]"),
+    word(b" dot "),
+    word(b"_dot_"),
+    word(b" punto "),
+    word(b" punkt "),
+    word(b" point "),
+    word(b" . "),
+];
+
+const LABELS_MAX: usize = 8;
+
+/// Hands every written-out address in `text`, in order, to `found`.
+pub(in crate::pipeline::redact) fn find_obfuscated(text: &[u8], mut found: impl FnMut(Address)) {
+    let mut from = 0;
+    let mut at = 0;
+    while let Some(offset) = text[at..].iter().position(|byte| b"([{< _".contains(byte)) {
+        at += offset;
+        let Some(sign) = sign_at(&text[at..], &AT_SIGNS) else {
+            at += 1;
+            continue;
+        };
+        match read_address(text, from, at, sign) {
+            Some(address) => {
+                from = address.end;
+                at = address.end;
+                found(address);
+            }
+            None => at += 1,
+        }
+    }
+}
+
+fn sign_at<'s>(rest: &[u8], signs: &'s [Sign]) -> Option<&'s Sign> {
+    signs.iter().find(|sign| {
+        rest.len() >= sign.text.len() && rest[..sign.text.len()].eq_ignore_ascii_case(sign.text)
+    })
+}
+
+fn read_address(text: &[u8], from: usize, at: usize, sign: &Sign) -> Option<Address> {
+    let floor = from.max(at.saturating_sub(EMAIL_LOCAL_BYTES_MAX));
+    let start = local_start(text, floor, at)?;
+    let (end, has_dot_sign) = domain_end(text, at + sign.text.len())?;
+    if !sign.is_explicit && !has_dot_sign {
+        return None;
+    }
+    let mut score = Score::default();
+    score.add(Rule::Obfuscated);
+    Some(Address { start, end, score })
+}
+
+/// Where the local part before the sign begins: `first dot last`.
+fn local_start(text: &[u8], floor: usize, sign: usize) -> Option<usize> {
+    let mut start = None;
+    let mut end = sign;
+    for _ in 0..LABELS_MAX {
+        let before = &text[floor..end];
+        let end_of_token = floor + trim_spaces(before).len();
+        let token = text[floor..end_of_token].iter().rev().take_while(|b| is_local(**b)).count();
+        let first = end_of_token - token;
+        if token == 0 {
+            break;
+        }
+        start = Some(first);
+        // A dot written out before the token, with a token before that.
+        let rest = trim_spaces(&text[floor..first]);
+        let dot = DOT_SIGNS.iter().find_map(|sign| {
+            let bare = sign.text.trim_ascii();
+            let word_before = rest.strip_suffix(bare).or_else(|| strip_upper(rest, bare))?;
+            let is_apart = sign.is_explicit || word_before.last().is_some_and(|b| !is_local(*b));
+            (is_apart && bare != b".").then_some(floor + word_before.len())
+        });
+        match dot {
+            Some(dot) => end = dot,
+            None => break,
+        }
+    }
+    start
+}
+
+fn strip_upper<'t>(text: &'t [u8], suffix: &[u8]) -> Option<&'t [u8]> {
+    let at = text.len().checked_sub(suffix.len())?;
+    text[at..].eq_ignore_ascii_case(suffix).then_some(&text[..at])
+}
+
+fn trim_spaces(text: &[u8]) -> &[u8] {
+    let spaces = text.iter().rev().take(2).take_while(|byte| **byte == b' ').count();
+    &text[..text.len() - spaces]
+}
+
+fn is_local(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-' | b'+') || byte >= 0x80
+}
+
+/// Where the longest domain with a public suffix behind the sign ends, and whether one of its dots
+/// is written out.
+fn domain_end(text: &[u8], start: usize) -> Option<(usize, bool)> {
+    let limit = text.len().min(start + EMAIL_DOMAIN_BYTES_MAX);
+    let mut domain = Vec::with_capacity(64);
+    let mut best = None;
+    let mut has_dot_sign = false;
+    let mut at = start + usize::from(text.get(start) == Some(&b' '));
+    for _ in 0..LABELS_MAX {
+        let is_label = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'-' || *byte >= 0x80;
+        let len = text[at..limit.max(at)].iter().take_while(|byte| is_label(byte)).count();
+        if len == 0 {
+            break;
+        }
+        domain.extend_from_slice(&text[at..at + len]);
+        at += len;
+        if suffix::of(&domain) == Suffix::Public {
+            best = Some((at, has_dot_sign));
+        }
+        let Some((dot, is_sign)) = dot_len(&text[at..limit.max(at)]) else { break };
+        has_dot_sign |= is_sign;
+        at += dot;
+        domain.push(b'.');
+    }
+    best
+}
+
+/// Length of the dot at the start of `rest`, and whether it is written out.
+fn dot_len(rest: &[u8]) -> Option<(usize, bool)> {
+    if rest.first() == Some(&b'.') {
+        return Some((1, false));
+    }
+    for spaces in 0..=usize::from(rest.first() == Some(&b' ')) {
+        if let Some(sign) = sign_at(&rest[spaces..], &DOT_SIGNS) {
+            let len = spaces + sign.text.len();
+            let more = usize::from(sign.is_explicit && rest.get(len) == Some(&b' '));
+            return Some((len + more, true));
+        }
+    }
+    None
+}

@@ -1,0 +1,153 @@
+//! What a scan of one record is told, what it finds, and what is decided once all of it was seen.
+
+use super::finding::{EntityKind, Finding, Partial, Position, Scope, StrictReason};
+use super::json::Document;
+use super::phone::{Candidate, PhoneFinder};
+use super::policy::{Caps, FieldRule, MessageIds, Rules, Strictness};
+use super::rules::{Rule, Score, THRESHOLD_BALANCED, THRESHOLD_STRICT};
+use super::views::Decoded;
+use super::walk::Walk;
+
+/// Digits that two spellings of one number have in common at their ends.
+pub(super) const CONFIRMING_DIGITS: usize = 9;
+
+/// What a scan is told.
+#[derive(Clone, Copy)]
+pub(super) struct Settings<'a> {
+    /// What the policy says for the record's topic and tenant.
+    pub(super) rules: Rules<'a>,
+    pub(super) caps: Caps,
+    /// Score from which a candidate is redacted.
+    pub(super) threshold: i16,
+    /// Take every digit run and address-like piece, whatever its score.
+    pub(super) blind: bool,
+    /// Begins as JSON and does not balance: read on as text instead of refusing.
+    pub(super) is_fragment: bool,
+    /// The bytes name somebody or something as a whole.
+    pub(super) is_identity: bool,
+    pub(super) has_field_rules: bool,
+    pub(super) has_allow_list: bool,
+    pub(super) keeps_message_ids: bool,
+}
+
+impl<'a> Settings<'a> {
+    pub(super) fn new(rules: Rules<'a>, scope: &Scope<'_>, blind: bool) -> Self {
+        Self {
+            rules,
+            caps: rules.policy().caps(),
+            threshold: match rules.strictness() {
+                Strictness::Balanced => THRESHOLD_BALANCED,
+                Strictness::Strict => THRESHOLD_STRICT,
+            },
+            blind,
+            is_fragment: scope.partial != Partial::Whole,
+            is_identity: scope.is_identity(),
+            has_field_rules: rules.has_field_rules(),
+            has_allow_list: rules.has_allow_list(),
+            keeps_message_ids: rules.message_ids() == MessageIds::Keep,
+        }
+    }
+
+    /// The rule for the field at `path`: the innermost field that has one.
+    pub(super) fn field_rule(&self, path: &[&[u8]]) -> Option<FieldRule> {
+        (1..=path.len()).rev().find_map(|len| self.rules.field_rule(&path[..len]))
+    }
+}
+
+/// A candidate below the threshold: its digits may be confirmed elsewhere in the record.
+pub(super) struct Rejected {
+    pub(super) finding: Finding,
+    pub(super) tail: [u8; CONFIRMING_DIGITS],
+}
+
+/// Where the fields of a record lie; kept only for a policy with rules for fields.
+#[derive(Default)]
+pub(super) struct Paths(Vec<(usize, usize, Vec<Vec<u8>>)>);
+
+impl Paths {
+    /// Notes that the field `path` lies at `start..end`; an inner field comes after an outer one.
+    pub(super) fn add(&mut self, start: usize, end: usize, path: Vec<Vec<u8>>) {
+        self.0.push((start, end, path));
+    }
+
+    /// The path of the innermost field that `offset` lies in.
+    pub(super) fn of(&self, offset: usize) -> Vec<&[u8]> {
+        let field = self.0.iter().rev().find(|(start, end, _)| (*start..*end).contains(&offset));
+        field.map_or_else(Vec::new, |(_, _, path)| path.iter().map(Vec::as_slice).collect())
+    }
+}
+
+/// Buffers of a scan, reused from one record to the next, and what it found.
+#[derive(Default)]
+pub(super) struct Engine {
+    /// In order and not overlapping, once [`Engine::scan`] is done.
+    pub(super) findings: Vec<Finding>,
+    pub(super) paths: Paths,
+    pub(super) rejected: Vec<Rejected>,
+    pub(super) finder: PhoneFinder,
+    pub(super) candidates: Vec<Candidate>,
+    pub(super) decoded: Vec<Decoded>,
+    pub(super) documents: Vec<Document>,
+}
+
+impl Engine {
+    /// Fills `findings`. On an error they are not complete.
+    pub(super) fn scan(
+        &mut self,
+        input: &[u8],
+        settings: Settings<'_>,
+    ) -> Result<(), StrictReason> {
+        self.findings.clear();
+        self.rejected.clear();
+        self.paths.0.clear();
+        Walk::new(self, settings).record(input)?;
+        self.confirm();
+        merge(&mut self.findings);
+        Ok(())
+    }
+
+    /// Takes what was rejected when its digits were found elsewhere in the record.
+    fn confirm(&mut self) {
+        if self.rejected.is_empty() || self.findings.is_empty() {
+            return;
+        }
+        let phones = self.findings.iter().filter(|finding| finding.kind == EntityKind::Phone);
+        let mut tails: Vec<[u8; CONFIRMING_DIGITS]> =
+            phones.filter_map(|finding| finding.value.last_chunk().copied()).collect();
+        tails.sort_unstable();
+        for mut rejected in self.rejected.drain(..) {
+            if tails.binary_search(&rejected.tail).is_ok() {
+                let mut score =
+                    Score { total: rejected.finding.score, rules: rejected.finding.rules };
+                score.add(Rule::ConfirmedElsewhere);
+                (rejected.finding.score, rejected.finding.rules) = (score.total, score.rules);
+                self.findings.push(rejected.finding);
+            }
+        }
+    }
+}
+
+/// Sorts findings and joins those that overlap; the longer one names the whole.
+pub(super) fn merge(findings: &mut Vec<Finding>) {
+    if findings.len() < 2 {
+        return;
+    }
+    findings.sort_by_key(|finding| (finding.start, std::cmp::Reverse(finding.end)));
+    findings.dedup_by(|next, kept| {
+        let overlaps = next.start < kept.end;
+        if overlaps && next.end > kept.end {
+            if next.end - next.start > kept.end - kept.start {
+                let start = kept.start;
+                std::mem::swap(next, kept);
+                kept.start = start;
+            } else {
+                kept.end = next.end;
+            }
+        }
+        overlaps
+    });
+}
+
+/// A position at the top of a record.
+pub(super) const TOP: Position =
+    Position { json_number: false, object_key: false, nesting: 0, escaped: false };

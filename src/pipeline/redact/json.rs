@@ -1,0 +1,349 @@
+//! Where the strings and numbers of a JSON text lie, and under which names. No tree, no values:
+//! a flat list of leaves that point into the text, and of the containers around them.
+//!
+//! Strict about structure (RFC 8259), lenient about what is inside strings and about number
+//! spelling: a log line that balances is scanned leaf by leaf, whatever its escapes say.
+
+use super::context::{FieldClass, class_of_key};
+use crate::pipeline::limits::JSON_DEPTH_MAX;
+
+/// A span of the text.
+type Span = (usize, usize);
+
+/// Index of a container in [`Document::containers`].
+type ContainerId = u32;
+
+/// A string or number that is not a key, or a key.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaf {
+    /// First byte (inside the quotes).
+    pub(super) start: usize,
+    /// One past the last byte (inside the quotes).
+    pub(super) end: usize,
+    /// What it is.
+    pub(super) kind: LeafKind,
+    /// The class of its own key; inherited from the container in arrays.
+    class: FieldClass,
+    container: ContainerId,
+    /// Its own key; empty in arrays and for keys.
+    key: Span,
+}
+
+/// What a leaf is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LeafKind {
+    /// The key of an object.
+    Key,
+    /// A string value.
+    String,
+    /// A number.
+    Number,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Container {
+    is_object: bool,
+    /// What the key that leads here says of the values inside.
+    class: FieldClass,
+    /// What a sibling says of a member named `value`: the `key` of OTLP attributes, the `type` of
+    /// vCard-like entries.
+    selector: FieldClass,
+    parent: ContainerId,
+    /// The key that leads here; empty in arrays and at the top.
+    key: Span,
+}
+
+/// Why a text is not JSON.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum JsonError {
+    /// Not well formed.
+    Syntax,
+    /// Nested deeper than [`JSON_DEPTH_MAX`].
+    Depth,
+}
+
+/// The leaves of one JSON text; reused from one to the next.
+#[derive(Default)]
+pub(super) struct Document {
+    /// In the order of the text.
+    pub(super) leaves: Vec<Leaf>,
+    containers: Vec<Container>,
+    open: Vec<ContainerId>,
+}
+
+impl Document {
+    /// Reads the object or array that begins at `start`, at most `depth_max` deep, and returns where
+    /// it ends.
+    pub(super) fn read(
+        &mut self,
+        text: &[u8],
+        start: usize,
+        depth_max: usize,
+    ) -> Result<usize, JsonError> {
+        self.leaves.clear();
+        self.containers.clear();
+        self.open.clear();
+        let reader = Reader {
+            text,
+            at: start,
+            document: self,
+            depth_max: depth_max.min(JSON_DEPTH_MAX),
+            class: FieldClass::None,
+            key: (start, start),
+        };
+        reader.run()
+    }
+
+    /// The keys that lead to `leaf`, from the outside in.
+    pub(super) fn path<'t>(&self, leaf: &Leaf, text: &'t [u8]) -> Vec<&'t [u8]> {
+        let mut path = vec![&text[leaf.key.0..leaf.key.1]];
+        let mut id = leaf.container;
+        for _ in 0..=JSON_DEPTH_MAX {
+            let container = &self.containers[id as usize];
+            path.push(&text[container.key.0..container.key.1]);
+            if container.parent == id {
+                break;
+            }
+            id = container.parent;
+        }
+        path.retain(|key| !key.is_empty());
+        path.reverse();
+        path
+    }
+
+    /// What the names around `leaf` say it holds.
+    pub(super) fn class(&self, leaf: &Leaf) -> FieldClass {
+        let container = &self.containers[leaf.container as usize];
+        match leaf.class {
+            FieldClass::Generic if container.selector != FieldClass::None => container.selector,
+            FieldClass::Generic => self.inherited(container),
+            class => class,
+        }
+    }
+
+    /// The class that the nearest telling container passes on.
+    fn inherited(&self, container: &Container) -> FieldClass {
+        let mut current = container;
+        for _ in 0..JSON_DEPTH_MAX {
+            let parent = &self.containers[current.parent as usize];
+            match current.class {
+                FieldClass::Generic if parent.selector != FieldClass::None => {
+                    return parent.selector;
+                }
+                FieldClass::Generic | FieldClass::None => {}
+                FieldClass::Other => return FieldClass::None,
+                class => return class,
+            }
+            if std::ptr::eq(parent, current) {
+                break;
+            }
+            current = parent;
+        }
+        FieldClass::None
+    }
+}
+
+struct Reader<'t, 'd> {
+    text: &'t [u8],
+    at: usize,
+    document: &'d mut Document,
+    depth_max: usize,
+    /// The key just read, and its class.
+    class: FieldClass,
+    key: Span,
+}
+
+impl Reader<'_, '_> {
+    fn run(mut self) -> Result<usize, JsonError> {
+        self.value()?;
+        while let Some(&container) = self.document.open.last() {
+            self.skip_space();
+            let is_object = self.document.containers[container as usize].is_object;
+            match self.peek()? {
+                b'}' if is_object => self.close(),
+                b']' if !is_object => self.close(),
+                b',' => {
+                    self.at += 1;
+                    self.member(is_object)?;
+                }
+                _ if self.is_first(is_object) => self.member(is_object)?,
+                _ => return Err(JsonError::Syntax),
+            }
+        }
+        Ok(self.at)
+    }
+
+    /// Whether nothing but space lies between the opening bracket and here.
+    fn is_first(&self, is_object: bool) -> bool {
+        let before = self.text[..self.at].trim_ascii_end();
+        before.last() == Some(if is_object { &b'{' } else { &b'[' })
+    }
+
+    fn member(&mut self, is_object: bool) -> Result<(), JsonError> {
+        self.skip_space();
+        if !is_object {
+            self.class = FieldClass::Generic;
+            self.key = (self.at, self.at);
+            return self.value();
+        }
+        if self.peek()? != b'"' {
+            return Err(JsonError::Syntax);
+        }
+        let (start, end) = self.string()?;
+        self.class = class_of_key(&self.text[start..end]);
+        self.key = (start, start);
+        self.leaf(start, end, LeafKind::Key);
+        self.key = (start, end);
+        self.skip_space();
+        if self.peek()? != b':' {
+            return Err(JsonError::Syntax);
+        }
+        self.at += 1;
+        self.skip_space();
+        self.value()
+    }
+
+    fn value(&mut self) -> Result<(), JsonError> {
+        match self.peek()? {
+            b'{' => self.enter(true),
+            b'[' => self.enter(false),
+            b'"' => {
+                let (start, end) = self.string()?;
+                self.select(start, end);
+                self.leaf(start, end, LeafKind::String);
+                Ok(())
+            }
+            b'-' | b'+' | b'0'..=b'9' | b'.' => {
+                let start = self.at;
+                self.take_while(|byte| {
+                    byte.is_ascii_digit() || matches!(byte, b'-' | b'+' | b'.' | b'e' | b'E')
+                });
+                self.leaf(start, self.at, LeafKind::Number);
+                Ok(())
+            }
+            b't' | b'f' | b'n' | b'N' | b'I' => {
+                self.take_while(|byte| byte.is_ascii_alphabetic());
+                Ok(())
+            }
+            _ => Err(JsonError::Syntax),
+        }
+    }
+
+    fn enter(&mut self, is_object: bool) -> Result<(), JsonError> {
+        if self.document.open.len() >= self.depth_max {
+            return Err(JsonError::Depth);
+        }
+        let id = u32::try_from(self.document.containers.len()).map_err(|_| JsonError::Depth)?;
+        let parent = self.document.open.last().copied().unwrap_or(id);
+        let class = if self.document.open.is_empty() { FieldClass::None } else { self.class };
+        let selector = FieldClass::None;
+        self.document.containers.push(Container {
+            is_object,
+            class,
+            selector,
+            parent,
+            key: self.key,
+        });
+        self.document.open.push(id);
+        self.at += 1;
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        self.document.open.pop();
+        self.at += 1;
+    }
+
+    /// Reads the string at the opening quote; returns the span inside its quotes.
+    fn string(&mut self) -> Result<(usize, usize), JsonError> {
+        let start = self.at + 1;
+        let mut at = start;
+        loop {
+            let rest = self.text.get(at..).ok_or(JsonError::Syntax)?;
+            let found = memchr::memchr2(b'"', b'\\', rest).ok_or(JsonError::Syntax)?;
+            if rest[found] == b'"' {
+                self.at = at + found + 1;
+                return Ok((start, at + found));
+            }
+            at += found + 2;
+        }
+    }
+
+    /// Lets a string member named `key`, `type` or the like speak for its sibling `value`.
+    fn select(&mut self, start: usize, end: usize) {
+        let Some(&open) = self.document.open.last() else { return };
+        if self.class != FieldClass::Selector {
+            return;
+        }
+        let class = class_of_key(&self.text[start..end]);
+        let container = &mut self.document.containers[open as usize];
+        if container.selector == FieldClass::None {
+            container.selector = class;
+        }
+    }
+
+    fn leaf(&mut self, start: usize, end: usize, kind: LeafKind) {
+        let Some(&container) = self.document.open.last() else { return };
+        let class = if kind == LeafKind::Key { FieldClass::Generic } else { self.class };
+        self.document.leaves.push(Leaf { start, end, kind, class, container, key: self.key });
+    }
+
+    fn peek(&self) -> Result<u8, JsonError> {
+        self.text.get(self.at).copied().ok_or(JsonError::Syntax)
+    }
+
+    fn skip_space(&mut self) {
+        self.take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
+    }
+
+    fn take_while(&mut self, matches: impl Fn(u8) -> bool) {
+        while self.text.get(self.at).is_some_and(|byte| matches(*byte)) {
+            self.at += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn leaves(text: &str) -> Vec<(String, LeafKind, FieldClass)> {
+        let mut document = Document::default();
+        assert_eq!(document.read(text.as_bytes(), 0, JSON_DEPTH_MAX), Ok(text.len()), "{text}");
+        document
+            .leaves
+            .iter()
+            .filter(|leaf| leaf.kind != LeafKind::Key)
+            .map(|leaf| (text[leaf.start..leaf.end].to_owned(), leaf.kind, document.class(leaf)))
+            .collect()
+    }
+
+    #[test]
+    fn the_sibling_key_names_a_value() {
+        for text in [
+            r#"[{"key":"user.phone","value":{"stringValue":"x"}}]"#,
+            r#"{"a":[{"type":"mobile","value":"x"}]}"#,
+            r#"{"value":"x","type":"mobile"}"#,
+            r#"{"phones":["x"]}"#,
+            r#"{"phone":{"raw":"x"}}"#,
+        ] {
+            let found = leaves(text);
+            let last = found.iter().find(|(value, ..)| value == "x").unwrap();
+            assert_eq!(last.2, FieldClass::Phone, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_balance_is_refused() {
+        let mut document = Document::default();
+        for text in ["{", r#"{"a":1"#, r#"{"a":1]"#, r#"{"a" 1}"#, r#"["a" "b"]"#, r#"{"a":"x}"#] {
+            assert_eq!(
+                document.read(text.as_bytes(), 0, JSON_DEPTH_MAX),
+                Err(JsonError::Syntax),
+                "{text}"
+            );
+        }
+        let deep = "[".repeat(JSON_DEPTH_MAX + 1);
+        assert_eq!(document.read(deep.as_bytes(), 0, JSON_DEPTH_MAX), Err(JsonError::Depth));
+    }
+}

@@ -1,0 +1,436 @@
+//! The evidence for and against groups of digits being a phone number.
+
+use super::run::{Link, Run};
+use super::{Candidate, DIGITS_MAX, Place, shape};
+use crate::pipeline::redact::context::{
+    Cue, FieldClass, column_field, cue_before, cue_behind, cue_of, is_asked, is_beside_person,
+    local_field,
+};
+use crate::pipeline::redact::plan::{self, NumberType};
+use crate::pipeline::redact::rules::{Rule, Score};
+
+/// More letters than these make a text prose, whatever its field is called.
+const FIELD_LETTERS_MAX: usize = 24;
+const EXTENSION_DIGITS_MAX: usize = 6;
+
+/// What is known of one run in one text.
+pub(super) struct Evidence<'a> {
+    text: &'a [u8],
+    place: &'a Place<'a>,
+    pub(super) run: &'a Run,
+    /// The place's field, unless the text is prose.
+    field: FieldClass,
+}
+
+/// What stands before a group.
+#[derive(Clone, Copy)]
+pub(super) struct Before {
+    score: Score,
+    plus: bool,
+    /// A field or word that says phone: shapes no longer speak against it.
+    is_named: bool,
+}
+
+impl<'a> Evidence<'a> {
+    pub(super) fn new(text: &'a [u8], place: &'a Place<'a>, run: &'a Run) -> Self {
+        let letters =
+            text.iter().filter(|byte| byte.is_ascii_alphabetic()).take(FIELD_LETTERS_MAX + 1);
+        let is_prose = letters.count() > FIELD_LETTERS_MAX;
+        let field = if is_prose { FieldClass::None } else { place.field };
+        Self { text, place, run, field }
+    }
+
+    /// What stands before group `start`: its field, the words, the neighbour.
+    pub(super) fn before(&self, start: usize) -> Before {
+        let at = self.run.groups[start].start;
+        let plus = self.has_plus(start);
+        let mut score = Score::default();
+        let named = self.add_field(at, plus, &mut score);
+        if !named {
+            self.add_words(at, plus, &mut score);
+        }
+        self.add_neighbour_before(start, plus, &mut score);
+        let is_named = named
+            || [Rule::WordPhone, Rule::WordPhoneFar, Rule::Scheme].iter().any(|r| score.has(*r));
+        Before { score, plus, is_named }
+    }
+
+    /// The whole evidence on the groups `start..=end`.
+    pub(super) fn score(&self, before: Before, start: usize, end: usize) -> Score {
+        let mut score = before.score;
+        self.add_plan(before, start, end, &mut score);
+        self.add_shape(before, start, end, &mut score);
+        self.add_neighbour_behind(start, end, before, &mut score);
+        let (first, last) = (self.run.groups[start].start, self.run.groups[end].end);
+        if !before.is_named && !score.has(Rule::WordNegative) {
+            if let Some(rule) = cue_behind(self.text, last) {
+                score.add(rule);
+            }
+            if self.is_beside_person(first, last) {
+                score.add(Rule::RowNeighbour);
+            }
+            if self.is_answer(first, last) {
+                score.add(Rule::Asked);
+            }
+        }
+        score
+    }
+
+    /// The candidate made of the groups `start..=end`, with its brackets, plus and extension.
+    pub(super) fn candidate(&self, start: usize, end: usize, score: Score) -> Candidate {
+        let text = self.text;
+        let mut first = self.run.groups[start].start;
+        let mut last = self.run.groups[end].end;
+        if self.has_plus(start) {
+            first = first_plus(text, first);
+        }
+        let inside = &text[first..last];
+        let opens = inside.iter().filter(|byte| **byte == b'(').count();
+        let closes = inside.iter().filter(|byte| **byte == b')').count();
+        if closes > opens && first > 0 && text[first - 1] == b'(' {
+            first -= 1;
+        }
+        last = extension_end(text, last);
+        let mut digits = [0; DIGITS_MAX];
+        let own = self.run.digits(start, end);
+        digits[..own.len()].copy_from_slice(own);
+        let exit_code = [Rule::ExitCodeValid, Rule::ExitCodePossible].iter().any(|r| score.has(*r));
+        let skip = if exit_code { exit_code_len(own) } else { 0 };
+        let plus = [Rule::PlusValid, Rule::PlusPossible].iter().any(|rule| score.has(*rule));
+        Candidate {
+            start: first,
+            end: last,
+            digits,
+            len: u8::try_from(own.len()).expect("at most DIGITS_MAX digits"),
+            skip,
+            international: plus || exit_code || score.has(Rule::BareInternational),
+            score,
+        }
+    }
+
+    fn has_plus(&self, start: usize) -> bool {
+        let at = first_plus(self.text, self.run.groups[start].start);
+        if self.text.get(at) != Some(&b'+') {
+            return false;
+        }
+        // A sum, a time zone: no sign of a country.
+        at.checked_sub(1).is_none_or(|before| !self.text[before].is_ascii_alphanumeric())
+    }
+
+    /// Adds what the field says; whether it says phone.
+    fn add_field(&self, at: usize, plus: bool, score: &mut Score) -> bool {
+        let local = local_field(self.text, at).or_else(|| column_field(self.text, at));
+        match local.unwrap_or(self.field) {
+            FieldClass::Phone => {
+                score.add(Rule::FieldPhone);
+                return true;
+            }
+            FieldClass::Contact => score.add(Rule::FieldContact),
+            FieldClass::Negative | FieldClass::MessageId if !plus => score.add(Rule::FieldNegative),
+            FieldClass::Email => score.add(Rule::FieldMail),
+            FieldClass::Other if !plus => score.add(Rule::FieldUnknown),
+            _ => {}
+        }
+        false
+    }
+
+    fn add_words(&self, at: usize, plus: bool, score: &mut Score) {
+        if score.has(Rule::FieldNegative) {
+            return;
+        }
+        match cue_before(self.text, at) {
+            // With a calling code the number speaks for itself.
+            Some(Rule::WordNegative) if plus => {}
+            Some(rule) => score.add(rule),
+            None => {}
+        }
+    }
+
+    fn add_neighbour_before(&self, start: usize, plus: bool, score: &mut Score) {
+        let group = self.run.groups[start];
+        let text = self.text;
+        if let Link::Sign(_) = group.link {
+            score.add(Rule::DigitsBefore);
+        }
+        let at = if plus { first_plus(text, group.start) } else { group.start };
+        let before = text[..at].strip_suffix(b"(").unwrap_or(&text[..at]);
+        if [&b"wa.me/"[..], b"SIP/", b"sip:", b"tel:", b"sms:", b"phone=", b"/tel/", b"callto:"]
+            .iter()
+            .any(|scheme| ends_with_ignore_case(before, scheme))
+        {
+            score.add(Rule::Scheme);
+            return;
+        }
+        let Some(&last) = before.last() else { return };
+        let joined_word = || {
+            let letters = before[..before.len() - 1].iter().rev().take(24);
+            let len = letters.take_while(|byte| byte.is_ascii_alphabetic()).count();
+            &before[before.len() - 1 - len..before.len() - 1]
+        };
+        match last {
+            _ if group.link != Link::None => {}
+            b'_' if self.is_messenger_id() => {}
+            b'_' => score.add(Rule::GluedBefore),
+            byte if byte.is_ascii_alphanumeric() => match glued_word(before) {
+                Some(Cue::Phone) => score.add(Rule::WordPhone),
+                _ => score.add(Rule::GluedBefore),
+            },
+            byte if byte >= 0x80 && is_currency_end(before) => score.add(Rule::Amount),
+            b'$' => score.add(Rule::Amount),
+            b'#' => score.add(Rule::NumberShapeLoose),
+            b'/' | b'\\' => score.add(Rule::PathSegment),
+            b'-' | b'.' => match joined_word() {
+                [] => {}
+                word if cue_of(word) == Some(Cue::Phone) => score.add(Rule::WordPhone),
+                word if last == b'.' && cue_of(word).is_some() => {}
+                _ => score.add(Rule::JoinedBefore),
+            },
+            _ => {}
+        }
+    }
+
+    /// What the numbering plans say.
+    fn add_plan(&self, before: Before, start: usize, end: usize, score: &mut Score) {
+        let digits = self.run.digits(start, end);
+        if before.plus {
+            score.add(if plan::match_international(digits).is_some() {
+                Rule::PlusValid
+            } else if plan::possible_international(digits).is_some() {
+                Rule::PlusPossible
+            } else {
+                Rule::PlusOther
+            });
+            return;
+        }
+        let exit_code = exit_code_len(digits);
+        if exit_code > 0 && digits.len() > 8 {
+            let behind = &digits[usize::from(exit_code)..];
+            if plan::match_international(behind).is_some() {
+                return score.add(Rule::ExitCodeValid);
+            }
+            if exit_code == 2 && plan::possible_international(behind).is_some() {
+                return score.add(Rule::ExitCodePossible);
+            }
+        }
+        self.add_national(digits, start, end, score);
+        if score.has(Rule::NationalGrouped) {
+            return;
+        }
+        if digits.len() >= 10 && plan::match_international(digits).is_some() {
+            let is_home = |code| self.place.regions.iter().any(|r| r.calling_code() == code);
+            let code = plan::possible_international(digits);
+            if !score.has(Rule::NationalValid) {
+                score.add(Rule::BareInternational);
+            }
+            if code.is_some_and(is_home) && digits.len() > 10 {
+                score.add(Rule::BareHome);
+            }
+        }
+    }
+
+    fn add_national(&self, digits: &[u8], start: usize, end: usize, score: &mut Score) {
+        let mut groups = [0; super::run::GROUPS_MAX];
+        for (len, group) in groups.iter_mut().zip(&self.run.groups[start..=end]) {
+            *len = group.len();
+        }
+        let groups = &groups[..=end - start];
+        for &region in self.place.regions {
+            if let Some(found) = plan::match_national(region, digits) {
+                if groups.len() > 1 && plan::grouping_fits(region, groups) {
+                    return score.add(Rule::NationalGrouped);
+                }
+                let is_personal = matches!(
+                    found.number_type,
+                    NumberType::Mobile | NumberType::FixedLine | NumberType::FixedOrMobile
+                );
+                score.add(if is_personal { Rule::NationalValid } else { Rule::NationalSpecial });
+                if found.national_start > 0 {
+                    score.add(Rule::NationalTrunk);
+                }
+            } else if plan::possible_national(region, digits) {
+                score.add(Rule::NationalPossible);
+            }
+        }
+    }
+
+    /// What the digits alone look like.
+    fn add_shape(&self, before: Before, start: usize, end: usize, score: &mut Score) {
+        if before.plus || before.is_named {
+            return;
+        }
+        let digits = self.run.digits(start, end);
+        let groups = &self.run.groups[start..=end];
+        if let [group] = groups {
+            if shape::is_epoch(digits) || shape::is_compact_stamp(digits) {
+                score.add(Rule::Epoch);
+            }
+            debug_assert_eq!(group.len(), digits.len());
+            return;
+        }
+        let dots = groups[1..].iter().filter(|group| group.link == Link::Sign(b'.')).count();
+        if groups.len() == 2 && dots == 1 && (digits[0] != b'0' || groups[0].len() == 1) {
+            score.add(Rule::Decimal);
+        }
+        if dots >= 2 && groups[1..].iter().any(|group| group.len() == 1) {
+            score.add(Rule::Version);
+        }
+        let is_valid = [Rule::NationalGrouped, Rule::NationalValid, Rule::ExitCodeValid];
+        if !is_valid.iter().any(|rule| score.has(*rule)) {
+            score.add(Rule::NumberShapeLoose);
+        }
+    }
+
+    fn add_neighbour_behind(&self, start: usize, end: usize, before: Before, score: &mut Score) {
+        let at = self.run.groups[end].end;
+        if let Some(next) = self.run.groups.get(end + 1) {
+            match next.link {
+                Link::Sign(_) => score.add(Rule::DigitsBehind),
+                Link::Space if next.blocked => {}
+                Link::Space if !before.is_named && !before.plus => {
+                    score.add(Rule::NumberShapeLoose);
+                }
+                _ => {}
+            }
+            return;
+        }
+        let behind = &self.text[at..];
+        let Some(&next) = behind.first() else { return };
+        match next {
+            b'@' => self.add_user_at(start, end, &behind[1..], score),
+            b':' if is_messenger_device(behind) => score.add(Rule::MessengerId),
+            b'_' => score.add(Rule::GluedBehind),
+            byte if byte.is_ascii_alphabetic() && extension_end(self.text, at) == at => {
+                score.add(Rule::GluedBehind);
+            }
+            b'%' | b'$' => score.add(Rule::Amount),
+            byte if byte >= 0x80 && is_currency_start(behind) => score.add(Rule::Amount),
+            b'-' | b'.' if behind.get(1).is_some_and(u8::is_ascii_alphanumeric) => {
+                score.add(Rule::JoinedBehind);
+            }
+            b'/' if !before.is_named => score.add(Rule::PathSegment),
+            _ => {}
+        }
+    }
+
+    /// `digits@host`: the id of a messenger, a payment address, a SIP user.
+    fn add_user_at(&self, start: usize, end: usize, host: &[u8], score: &mut Score) {
+        const MESSENGERS: [&[u8]; 4] = [b"s.whatsapp.net", b"c.us", b"whatsapp.net", b"broadcast"];
+        let len = host.iter().take_while(|b| b.is_ascii_alphanumeric() || **b == b'.').count();
+        let host = &host[..len];
+        let is_messenger = MESSENGERS.iter().any(|known| {
+            host.len() >= known.len() && host[..known.len()].eq_ignore_ascii_case(known)
+        });
+        if is_messenger {
+            return score.add(Rule::MessengerId);
+        }
+        let digits = self.run.digits(start, end);
+        let is_handle = !host.is_empty() && host.iter().all(u8::is_ascii_alphanumeric);
+        let is_indian_mobile = digits.len() == 10 && digits[0] >= b'6';
+        let is_numeric_host = host.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
+        if is_handle && !is_numeric_host && (is_indian_mobile || digits.len() == 12) {
+            score.add(Rule::PaymentId);
+        } else if score.has(Rule::Scheme) {
+            score.add(Rule::SipUser);
+        } else {
+            score.add(Rule::Hostlike);
+        }
+    }
+
+    /// Whether the run is followed by the host of a messenger: `true_919..@c.us`.
+    fn is_messenger_id(&self) -> bool {
+        let behind = &self.text[self.run.groups.last().expect("runs are not empty").end..];
+        [&b"@c.us"[..], b"@s.whatsapp.net"].iter().any(|host| behind.starts_with(host))
+    }
+
+    fn is_beside_person(&self, first: usize, last: usize) -> bool {
+        if is_beside_person(self.text, first, last) {
+            return true;
+        }
+        let fills = self.text[..first].iter().all(|b| matches!(b, b'+' | b'(' | b' '))
+            && self.text[last..].trim_ascii().is_empty();
+        let is_plain = matches!(self.place.field, FieldClass::None | FieldClass::Generic);
+        match self.place.outer {
+            Some((outer, start, end)) if fills && is_plain => is_beside_person(outer, start, end),
+            _ => false,
+        }
+    }
+
+    /// Whether the text is little more than the number, and the message before asked for one.
+    fn is_answer(&self, first: usize, last: usize) -> bool {
+        let Some((outer, start, _)) = self.place.outer else { return false };
+        let others = self.text.len() - (last - first);
+        others <= FIELD_LETTERS_MAX
+            && matches!(self.place.field, FieldClass::Text | FieldClass::None)
+            && is_asked(&outer[..start])
+    }
+}
+
+/// Where the number that begins with the digit at `at` begins with its plus: `+49`, `+(49`.
+fn first_plus(text: &[u8], at: usize) -> usize {
+    let before = &text[..at];
+    for plus in [&b"+"[..], b"+(", b"+ ", b"+ ("] {
+        if before.ends_with(plus) {
+            return at - plus.len();
+        }
+    }
+    at
+}
+
+/// Digits of the exit code that `digits` begin with: 00 (ITU), 011 (North America).
+fn exit_code_len(digits: &[u8]) -> u8 {
+    if digits.starts_with(b"00") {
+        2
+    } else if digits.starts_with(b"011") {
+        3
+    } else {
+        0
+    }
+}
+
+/// Where the extension behind a number ends: ` x12`, ` ext. 12`, `;ext=12`, ` extn 12`, ` #12`.
+fn extension_end(text: &[u8], at: usize) -> usize {
+    let rest = &text[at..text.len().min(at + 20)];
+    let spaces = rest.iter().take_while(|byte| matches!(byte, b' ' | b',' | b';')).count();
+    let behind = &rest[spaces..];
+    let mark = EXTENSION_MARKS
+        .iter()
+        .find(|mark| behind.len() >= mark.len() && behind[..mark.len()].eq_ignore_ascii_case(mark));
+    let Some(mark) = mark else { return at };
+    let behind = &behind[mark.len()..];
+    let signs =
+        behind.iter().take(2).take_while(|b| matches!(b, b'.' | b' ' | b':' | b'=')).count();
+    let digits = behind[signs..].iter().take_while(|byte| byte.is_ascii_digit()).count();
+    let end = at + spaces + mark.len() + signs + digits;
+    let is_glued = text.get(end).is_some_and(u8::is_ascii_alphanumeric);
+    if digits == 0 || digits > EXTENSION_DIGITS_MAX || is_glued { at } else { end }
+}
+
+const EXTENSION_MARKS: [&[u8]; 8] =
+    [b"extension", b"extn", b"ext", b"durchwahl", b"poste", b"int.", b"x", b"#"];
+
+fn ends_with_ignore_case(text: &[u8], suffix: &[u8]) -> bool {
+    text.len() >= suffix.len() && text[text.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
+}
+
+/// The cue that a word glued to the digits gives: `Tel0301234`.
+fn glued_word(before: &[u8]) -> Option<Cue> {
+    let len = before.iter().rev().take(24).take_while(|byte| byte.is_ascii_alphabetic()).count();
+    let word = &before[before.len() - len..];
+    (len >= 2).then(|| cue_of(word)).flatten()
+}
+
+/// `:12@s.whatsapp.net` behind a number: the device of a messenger id.
+fn is_messenger_device(behind: &[u8]) -> bool {
+    let digits = behind[1..].iter().take(4).take_while(|byte| byte.is_ascii_digit()).count();
+    digits > 0 && behind[1 + digits..].starts_with(b"@s.whatsapp.net")
+}
+
+const CURRENCIES: [&str; 7] = ["€", "£", "₹", "¥", "₽", "₩", "₺"];
+
+fn is_currency_end(text: &[u8]) -> bool {
+    CURRENCIES.iter().any(|sign| text.ends_with(sign.as_bytes()))
+}
+
+fn is_currency_start(text: &[u8]) -> bool {
+    CURRENCIES.iter().chain(["°", "²"].iter()).any(|sign| text.starts_with(sign.as_bytes()))
+}

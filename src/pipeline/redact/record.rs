@@ -1,0 +1,635 @@
+//! [`RedactedRecord`]: the only form in which a record reaches the rooms behind this one.
+
+use std::fmt;
+
+use super::keyring::MissingEpoch;
+use super::{Disposition, Partial, Redactor, Report, Scope, Surface};
+use crate::pipeline::ingest::{
+    Assurance, BotFact, Field, Format, LogRecord, SplitLine, StaffAction, Tokens,
+};
+use crate::pipeline::record::{
+    Header, Severity, SourceRecord, TenantId, Timestamp, TopicPartition,
+};
+
+/// Buffers that records are redacted into, one after another. Keep one per thread.
+#[derive(Default)]
+pub struct RecordBuffer {
+    value: Vec<u8>,
+    bytes: Vec<u8>,
+    text: String,
+    piece: Vec<u8>,
+    headers: Vec<HeaderSpans>,
+}
+
+#[derive(Clone, Copy)]
+struct HeaderSpans {
+    name: Span,
+    value: Option<Span>,
+}
+
+#[derive(Clone, Copy)]
+struct Span {
+    start: usize,
+    end: usize,
+}
+
+/// What redaction did to the key, the value and the headers of a record. The fields that were found
+/// in them are not counted again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordReport {
+    /// The value.
+    pub value: Report,
+    /// The key.
+    pub key: Report,
+    /// All headers, names and values: counts added up, the last disposition that was not clean.
+    pub headers: Report,
+}
+
+impl RecordReport {
+    /// Everything found in the record.
+    #[must_use]
+    pub fn total(&self) -> u32 {
+        self.value.total() + self.key.total() + self.headers.total()
+    }
+
+    /// Whether anything at all was changed.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        [self.value, self.key, self.headers]
+            .iter()
+            .all(|report| report.disposition == Disposition::Clean)
+    }
+}
+
+/// A record after redaction. Later rooms accept nothing else, and only this room makes one:
+///
+/// ```compile_fail
+/// use blotter::pipeline::redact::RedactedRecord;
+///
+/// fn forge(record: RedactedRecord<'_>) -> RedactedRecord<'_> {
+///     RedactedRecord { value: Some(b"asha@example.com"), ..record }
+/// }
+/// ```
+///
+/// A null key or value stays null, an empty one stays empty.
+pub struct RedactedRecord<'a> {
+    topic_partition: &'a TopicPartition,
+    offset: i64,
+    timestamp: Timestamp,
+    key: Option<&'a [u8]>,
+    value: Option<&'a [u8]>,
+    bytes: &'a [u8],
+    headers: &'a [HeaderSpans],
+    tenant: Option<(TenantId, Assurance)>,
+    fields: RedactedFields<'a>,
+    facts: RecordFacts,
+    report: RecordReport,
+}
+
+/// The texts that ingest found, redacted. Identities (actor, object, session) that were addresses or
+/// numbers are keyed tokens; a text that could not be scanned whole is absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RedactedFields<'a> {
+    /// The service that wrote the record.
+    pub service: Option<&'a str>,
+    /// Name of the event.
+    pub event: Option<&'a str>,
+    /// What was done.
+    pub action: Option<&'a str>,
+    /// Who did it. Always claimed: the record says so itself.
+    pub actor: Option<&'a str>,
+    /// Role or type of the actor.
+    pub actor_type: Option<&'a str>,
+    /// What it was done to.
+    pub object: Option<&'a str>,
+    /// Type of the object.
+    pub object_type: Option<&'a str>,
+    /// How it ended.
+    pub outcome: Option<&'a str>,
+    /// Why.
+    pub reason: Option<&'a str>,
+    /// The conversation or session.
+    pub session: Option<&'a str>,
+}
+
+/// What ingest found that is no text.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RecordFacts {
+    /// How the value was read.
+    pub format: Format,
+    /// Severity.
+    pub severity: Severity,
+    /// The record's own time.
+    pub event_time: Option<Timestamp>,
+    /// What a bot reported.
+    pub bot: Option<BotFact>,
+    /// Whether somebody acted.
+    pub staff_action: Option<StaffAction>,
+    /// Duration in milliseconds; finite and not negative.
+    pub latency_ms: Option<f64>,
+    /// Rating in stars; finite.
+    pub rating: Option<f64>,
+    /// Model tokens.
+    pub tokens: Option<Tokens>,
+    /// Value of a booking; finite.
+    pub booking_value: Option<f64>,
+    /// Whether the record is a piece of a longer line.
+    pub partial: SplitLine,
+}
+
+impl<'a> RedactedRecord<'a> {
+    /// Redacts `source` and the fields that ingest found in it (`log`) into `buffer`, whose former
+    /// content is lost.
+    ///
+    /// # Errors
+    /// A token is asked for and no key epoch covers the record's time: the partition waits.
+    pub fn new(
+        source: &SourceRecord<'a>,
+        log: &LogRecord<'_>,
+        redactor: &mut Redactor,
+        buffer: &'a mut RecordBuffer,
+    ) -> Result<Self, MissingEpoch> {
+        let redact = |scope: &Scope<'_>, input: &[u8], out: &mut Vec<u8>| {
+            let report = redactor.redact_in(scope, input, out);
+            if report.disposition == Disposition::MissingKeyEpoch {
+                let missing = redactor.missing_epoch().cloned();
+                return Err(missing.expect("the disposition says which epoch is missing"));
+            }
+            Ok(report)
+        };
+        Self::made_by(redact, source, log, buffer)
+    }
+
+    fn made_by(
+        redact: impl FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoch>,
+        source: &SourceRecord<'a>,
+        log: &LogRecord<'_>,
+        buffer: &'a mut RecordBuffer,
+    ) -> Result<Self, MissingEpoch> {
+        let mut work = Work::new(redact, source, log, buffer);
+        let tenant = work.tenant(log)?;
+        let tenant_id = tenant.as_ref().map(|(id, _)| id);
+        let mut report = RecordReport::default();
+        let key = work.key(tenant_id, source.key, &mut report.key)?;
+        work.value(tenant_id, source.value, &mut report.value)?;
+        work.headers(tenant_id, source.headers, &mut report.headers)?;
+        let texts = work.texts(tenant_id, log)?;
+        let RecordBuffer { value, bytes, text, headers, .. } = buffer;
+        let (value, bytes, text): (&'a Vec<u8>, &'a Vec<u8>, &'a String) = (value, bytes, text);
+        let slice = |span: Option<Span>| span.map(|span| &text[span.start..span.end]);
+        Ok(Self {
+            topic_partition: source.topic_partition,
+            offset: source.offset,
+            timestamp: source.timestamp,
+            key: key.map(|span| &bytes[span.start..span.end]),
+            value: source.value.map(|_| value.as_slice()),
+            bytes,
+            headers,
+            tenant,
+            fields: texts.map(slice).into(),
+            facts: RecordFacts::of(log),
+            report,
+        })
+    }
+
+    /// Topic and partition it was read from.
+    #[must_use]
+    pub const fn topic_partition(&self) -> &'a TopicPartition {
+        self.topic_partition
+    }
+
+    /// Offset it was read from.
+    #[must_use]
+    pub const fn offset(&self) -> i64 {
+        self.offset
+    }
+
+    /// The Kafka timestamp.
+    #[must_use]
+    pub const fn timestamp(&self) -> Timestamp {
+        self.timestamp
+    }
+
+    /// The redacted key.
+    #[must_use]
+    pub const fn key(&self) -> Option<&'a [u8]> {
+        self.key
+    }
+
+    /// The redacted value.
+    #[must_use]
+    pub const fn value(&self) -> Option<&'a [u8]> {
+        self.value
+    }
+
+    /// The redacted headers in order.
+    pub fn headers(&self) -> impl ExactSizeIterator<Item = Header<'a>> + use<'a> {
+        let bytes = self.bytes;
+        self.headers.iter().map(move |spans| Header {
+            name: std::str::from_utf8(&bytes[spans.name.start..spans.name.end])
+                .expect("header names are stored as text"),
+            value: spans.value.map(|span| &bytes[span.start..span.end]),
+        })
+    }
+
+    /// The redacted tenant.
+    #[must_use]
+    pub fn tenant(&self) -> Option<&TenantId> {
+        self.tenant.as_ref().map(|(id, _)| id)
+    }
+
+    /// Whether the tenant is more than the record's own word.
+    #[must_use]
+    pub fn tenant_assurance(&self) -> Option<Assurance> {
+        self.tenant.as_ref().map(|(_, assurance)| *assurance)
+    }
+
+    /// The redacted texts.
+    #[must_use]
+    pub const fn fields(&self) -> &RedactedFields<'a> {
+        &self.fields
+    }
+
+    /// What was found that is no text.
+    #[must_use]
+    pub const fn facts(&self) -> &RecordFacts {
+        &self.facts
+    }
+
+    /// What redaction did.
+    #[must_use]
+    pub const fn report(&self) -> &RecordReport {
+        &self.report
+    }
+
+    /// Bytes of redacted key, value and headers.
+    #[must_use]
+    pub fn size_bytes(&self) -> usize {
+        let headers: usize =
+            self.headers().map(|h| h.name.len() + h.value.map_or(0, <[u8]>::len)).sum();
+        self.key.map_or(0, <[u8]>::len) + self.value.map_or(0, <[u8]>::len) + headers
+    }
+}
+
+impl fmt::Debug for RedactedRecord<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (at, offset, size) = (self.topic_partition, self.offset, self.size_bytes());
+        write!(formatter, "RedactedRecord({at}/{offset}, {size} bytes)")
+    }
+}
+
+impl<'a> From<[Option<&'a str>; FIELDS]> for RedactedFields<'a> {
+    fn from(texts: [Option<&'a str>; FIELDS]) -> Self {
+        let [
+            service,
+            event,
+            action,
+            actor,
+            actor_type,
+            object,
+            object_type,
+            outcome,
+            reason,
+            session,
+        ] = texts;
+        Self {
+            service,
+            event,
+            action,
+            actor,
+            actor_type,
+            object,
+            object_type,
+            outcome,
+            reason,
+            session,
+        }
+    }
+}
+
+const FIELDS: usize = 10;
+
+impl RecordFacts {
+    const fn of(log: &LogRecord<'_>) -> Self {
+        Self {
+            format: log.format,
+            severity: log.severity,
+            event_time: log.event_time,
+            bot: log.bot,
+            staff_action: log.staff_action,
+            latency_ms: log.latency_ms,
+            rating: log.rating,
+            tokens: log.tokens,
+            booking_value: log.booking_value,
+            partial: log.partial,
+        }
+    }
+}
+
+/// One record on its way into a buffer.
+struct Work<'w, F> {
+    redact: F,
+    topic: &'w str,
+    timestamp: Timestamp,
+    partial: Partial,
+    buffer: &'w mut RecordBuffer,
+}
+
+impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoch>> Work<'w, F> {
+    fn new(
+        redact: F,
+        source: &SourceRecord<'w>,
+        log: &LogRecord<'_>,
+        buffer: &'w mut RecordBuffer,
+    ) -> Self {
+        buffer.value.clear();
+        buffer.bytes.clear();
+        buffer.text.clear();
+        buffer.headers.clear();
+        let partial = match (log.partial.cut_at_start, log.partial.cut_at_end) {
+            (false, false) => Partial::Whole,
+            (true, false) => Partial::CutAtStart,
+            (false, true) => Partial::CutAtEnd,
+            (true, true) => Partial::CutBoth,
+        };
+        let topic = &source.topic_partition.topic;
+        Self { redact, topic, timestamp: source.timestamp, partial, buffer }
+    }
+
+    fn scope<'s>(&self, tenant: Option<&'s TenantId>, surface: Surface<'s>) -> Scope<'s>
+    where
+        'w: 's,
+    {
+        let (topic, timestamp) = (self.topic, self.timestamp);
+        Scope { topic, tenant, timestamp, surface, partial: Partial::Whole }
+    }
+
+    /// The tenant's own keys cannot be chosen before the tenant is known: its id is redacted under
+    /// the deployment's default key.
+    fn tenant(
+        &mut self,
+        log: &LogRecord<'_>,
+    ) -> Result<Option<(TenantId, Assurance)>, MissingEpoch> {
+        let Some(claim) = &log.tenant else { return Ok(None) };
+        let span = self.text(None, Surface::Identity, Some(&claim.id))?;
+        let id = span.and_then(|span| TenantId::new(&self.buffer.text[span.start..span.end]));
+        Ok(id.map(|id| (id, claim.assurance)))
+    }
+
+    fn key(
+        &mut self,
+        tenant: Option<&TenantId>,
+        key: Option<&[u8]>,
+        report: &mut Report,
+    ) -> Result<Option<Span>, MissingEpoch> {
+        let Some(key) = key else { return Ok(None) };
+        let scope = self.scope(tenant, Surface::Key);
+        let (span, found) = self.piece(&scope, key)?;
+        *report = found;
+        Ok(Some(span))
+    }
+
+    fn value(
+        &mut self,
+        tenant: Option<&TenantId>,
+        value: Option<&[u8]>,
+        report: &mut Report,
+    ) -> Result<(), MissingEpoch> {
+        let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(()) };
+        let scope = Scope { partial: self.partial, ..self.scope(tenant, Surface::Value) };
+        *report = (self.redact)(&scope, value, &mut self.buffer.value)?;
+        Ok(())
+    }
+
+    fn headers(
+        &mut self,
+        tenant: Option<&TenantId>,
+        headers: &[Header<'_>],
+        report: &mut Report,
+    ) -> Result<(), MissingEpoch> {
+        for header in headers {
+            let scope = self.scope(tenant, Surface::Header(""));
+            let (name, found) = self.piece(&scope, header.name.as_bytes())?;
+            add(report, &found);
+            let name = self.text_or_nothing(name);
+            let value = match header.value {
+                None => None,
+                Some(value) => {
+                    let scope = self.scope(tenant, Surface::Header(header.name));
+                    let (span, found) = self.piece(&scope, value)?;
+                    add(report, &found);
+                    Some(span)
+                }
+            };
+            self.buffer.headers.push(HeaderSpans { name, value });
+        }
+        Ok(())
+    }
+
+    /// A header name that is no text any more after redaction is nothing.
+    fn text_or_nothing(&self, span: Span) -> Span {
+        let is_text = std::str::from_utf8(&self.buffer.bytes[span.start..span.end]).is_ok();
+        if is_text { span } else { Span { start: span.start, end: span.start } }
+    }
+
+    /// Redacts `input` to the end of the arena. Empty stays empty.
+    fn piece(&mut self, scope: &Scope<'_>, input: &[u8]) -> Result<(Span, Report), MissingEpoch> {
+        let start = self.buffer.bytes.len();
+        if input.is_empty() {
+            return Ok((Span { start, end: start }, Report::default()));
+        }
+        let report = (self.redact)(scope, input, &mut self.buffer.piece)?;
+        self.buffer.bytes.extend_from_slice(&self.buffer.piece);
+        Ok((Span { start, end: self.buffer.bytes.len() }, report))
+    }
+
+    fn texts(
+        &mut self,
+        tenant: Option<&TenantId>,
+        log: &LogRecord<'_>,
+    ) -> Result<[Option<Span>; FIELDS], MissingEpoch> {
+        let fields = [
+            (Surface::Value, &log.service),
+            (Surface::Value, &log.event),
+            (Surface::Value, &log.action),
+            (Surface::Identity, &log.actor),
+            (Surface::Value, &log.actor_type),
+            (Surface::Identity, &log.object),
+            (Surface::Value, &log.object_type),
+            (Surface::Value, &log.outcome),
+            (Surface::Value, &log.reason),
+            (Surface::Identity, &log.session),
+        ];
+        let mut spans = [None; FIELDS];
+        for (span, (surface, field)) in spans.iter_mut().zip(fields) {
+            *span = self.text(tenant, surface, field.as_ref())?;
+        }
+        Ok(spans)
+    }
+
+    /// The redacted text of a field. Nothing is left of one that could not be scanned whole: a
+    /// constant in its place would make one identity of many.
+    fn text(
+        &mut self,
+        tenant: Option<&TenantId>,
+        surface: Surface<'_>,
+        field: Option<&Field<'_>>,
+    ) -> Result<Option<Span>, MissingEpoch> {
+        let Some(field) = field else { return Ok(None) };
+        let scope = self.scope(tenant, surface);
+        let piece = &mut self.buffer.piece;
+        let report = (self.redact)(&scope, field.as_str().as_bytes(), piece)?;
+        let is_scanned = matches!(report.disposition, Disposition::Clean | Disposition::Redacted);
+        let text = std::str::from_utf8(piece).ok().filter(|text| is_scanned && !text.is_empty());
+        let Some(text) = text else { return Ok(None) };
+        let start = self.buffer.text.len();
+        self.buffer.text.push_str(text);
+        Ok(Some(Span { start, end: self.buffer.text.len() }))
+    }
+}
+
+fn add(sum: &mut Report, report: &Report) {
+    if report.disposition != Disposition::Clean {
+        sum.disposition = report.disposition;
+    }
+    for (sums, counts) in sum.found.iter_mut().zip(&report.found) {
+        for (sum, count) in sums.iter_mut().zip(counts) {
+            *sum += count;
+        }
+    }
+    sum.default_keys += report.default_keys;
+    sum.truncated |= report.truncated;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::ingest::{Ingest, IngestRules};
+    use crate::pipeline::redact::policy::Policy;
+
+    /// Stands in for the engine: `@` becomes `#`, and every call is written down.
+    fn made<'a>(
+        source: &SourceRecord<'a>,
+        buffer: &'a mut RecordBuffer,
+        calls: &mut Vec<String>,
+    ) -> RedactedRecord<'a> {
+        let ingest = Ingest::new(IngestRules::default());
+        let log = ingest.parse(source);
+        RedactedRecord::made_by(
+            |scope, input, out| {
+                calls.push(format!("{:?} {:?}", scope.surface, scope.tenant.map(TenantId::as_str)));
+                out.clear();
+                out.extend(input.iter().map(|byte| if *byte == b'@' { b'#' } else { *byte }));
+                let mut report = Report::default();
+                if input.contains(&b'@') {
+                    report.disposition = Disposition::Redacted;
+                    report.found[0][0] = 1;
+                }
+                Ok(report)
+            },
+            source,
+            &log,
+            buffer,
+        )
+        .unwrap()
+    }
+
+    fn source<'a>(at: &'a TopicPartition, value: Option<&'a [u8]>) -> SourceRecord<'a> {
+        SourceRecord {
+            topic_partition: at,
+            offset: 5,
+            timestamp: Timestamp::from_millis(9),
+            key: None,
+            value,
+            headers: &[],
+        }
+    }
+
+    #[test]
+    fn every_part_and_every_field_passes_the_redactor() {
+        let at = TopicPartition::new("t", 1);
+        let headers = [
+            Header { name: "a@b", value: Some(b"c@d") },
+            Header { name: "null", value: None },
+            Header { name: "empty", value: Some(b"") },
+        ];
+        let value = br#"{"level":"error","tenant":"t@1","service":"s@","actor":"x@y","action":"go","session_id":"q@"}"#;
+        let record =
+            SourceRecord { key: Some(b"k@"), headers: &headers, ..source(&at, Some(value)) };
+        let (mut buffer, mut calls) = (RecordBuffer::default(), Vec::new());
+        let redacted = made(&record, &mut buffer, &mut calls);
+        assert_eq!(redacted.tenant().map(TenantId::as_str), Some("t#1"));
+        assert_eq!(redacted.tenant_assurance(), Some(Assurance::Claimed));
+        assert_eq!(redacted.key(), Some(b"k#".as_slice()));
+        assert!(!redacted.value().unwrap().contains(&b'@'));
+        assert_eq!(redacted.fields().service, Some("s#"));
+        assert_eq!((redacted.fields().actor, redacted.fields().action), (Some("x#y"), Some("go")));
+        assert_eq!(redacted.fields().session, Some("q#"));
+        assert_eq!((redacted.facts().severity, redacted.offset()), (Severity::Error, 5));
+        let headers: Vec<_> = redacted.headers().map(|h| (h.name, h.value)).collect();
+        let expected =
+            [("a#b", Some(b"c#d".as_slice())), ("null", None), ("empty", Some(b"".as_slice()))];
+        assert_eq!(headers, expected);
+        assert_eq!(redacted.report().total(), 4);
+        assert!(!redacted.report().is_clean());
+        assert_eq!(calls[0], "Identity None");
+        assert!(calls[1..].iter().all(|call| call.ends_with(r#"Some("t#1")"#)), "{calls:?}");
+        assert!(calls.contains(&r#"Header("a@b") Some("t#1")"#.to_owned()));
+    }
+
+    #[test]
+    fn null_stays_null_and_empty_stays_empty() {
+        let at = TopicPartition::new("t", 1);
+        let (mut buffer, mut calls) = (RecordBuffer::default(), Vec::new());
+        buffer.value.extend_from_slice(b"left over");
+        let record = source(&at, None);
+        let redacted = made(&record, &mut buffer, &mut calls);
+        assert_eq!((redacted.key(), redacted.value()), (None, None));
+        let record = SourceRecord { key: Some(b""), ..source(&at, Some(b"")) };
+        let redacted = made(&record, &mut buffer, &mut calls);
+        assert_eq!(
+            (redacted.key(), redacted.value()),
+            (Some(b"".as_slice()), Some(b"".as_slice()))
+        );
+        assert!(redacted.report().is_clean());
+        assert_eq!(format!("{redacted:?}"), "RedactedRecord(t/1/5, 0 bytes)");
+    }
+
+    #[test]
+    fn the_engine_leaves_nothing_in_any_part() {
+        let at = TopicPartition::new("t", 1);
+        let address = "asha@example.com";
+        let headers = [Header { name: "asha@example.com", value: Some(address.as_bytes()) }];
+        let value = format!(
+            r#"{{"tenant":"{address}","service":"{address}","event":"a","action":"mail {address}","actor":"{address}","actor_type":"{address}","object":"{address}","object_type":"{address}","outcome":"{address}","reason":"{address}","session_id":"{address}","level":"warn"}}"#
+        );
+        let key = Some(address.as_bytes());
+        let record = SourceRecord { key, headers: &headers, ..source(&at, Some(value.as_bytes())) };
+        let (ingest, mut buffer) = (Ingest::new(IngestRules::default()), RecordBuffer::default());
+        let mut redactor = Redactor::new(Policy::for_regions(&[]));
+        let redacted =
+            RedactedRecord::new(&record, &ingest.parse(&record), &mut redactor, &mut buffer)
+                .unwrap();
+        let texts = [
+            redacted.tenant().map(TenantId::as_str),
+            redacted.fields().service,
+            redacted.fields().action,
+            redacted.fields().actor,
+            redacted.fields().actor_type,
+            redacted.fields().object,
+            redacted.fields().object_type,
+            redacted.fields().outcome,
+            redacted.fields().reason,
+            redacted.fields().session,
+        ];
+        for text in texts {
+            assert!(!text.unwrap().contains("asha"), "{text:?}");
+        }
+        let parts = redacted.headers().flat_map(|h| [Some(h.name.as_bytes()), h.value]);
+        for part in parts.chain([redacted.key(), redacted.value()]) {
+            assert!(memchr::memmem::find(part.unwrap(), b"asha").is_none());
+        }
+        assert_eq!(redacted.facts().severity, Severity::Warn);
+        assert!(redacted.report().total() >= 13);
+    }
+}

@@ -1,0 +1,216 @@
+//! The redactor: the one public door of the room.
+
+use std::sync::Arc;
+
+use super::action::{KeyUse, Replacer};
+use super::engine::{Engine, Settings, merge};
+use super::finding::{Disposition, Finding, Report, Scope, StrictReason, Surface};
+use super::keyring::{Keyring, MissingEpoch};
+use super::not_text::not_text;
+use super::partial::add_fragments;
+use super::policy::{Policy, Rules};
+use super::rewrite::{Edit, input_span, rewrite};
+use crate::pipeline::limits::REDACTION_ROUNDS_MAX;
+
+/// Takes e-mail addresses and phone numbers out of bytes. Reuses its buffers: keep one per thread.
+pub struct Redactor {
+    policy: Arc<Policy>,
+    keyring: Option<Arc<Keyring>>,
+    engine: Engine,
+    findings: Vec<Finding>,
+    edits: Vec<Edit>,
+    lossy: Vec<u8>,
+    missing_epoch: Option<MissingEpoch>,
+}
+
+/// Why a record could not be redacted in the ordinary way.
+enum Failure {
+    Strict(StrictReason),
+    MissingEpoch(MissingEpoch),
+}
+
+impl From<StrictReason> for Failure {
+    fn from(reason: StrictReason) -> Self {
+        Self::Strict(reason)
+    }
+}
+
+impl Redactor {
+    /// A redactor that follows `policy`. Without keys, placeholders stand where tokens would.
+    #[must_use]
+    pub fn new(policy: impl Into<Arc<Policy>>) -> Self {
+        Self {
+            policy: policy.into(),
+            keyring: None,
+            engine: Engine::default(),
+            findings: Vec::new(),
+            edits: Vec::new(),
+            lossy: Vec::new(),
+            missing_epoch: None,
+        }
+    }
+
+    /// The same with keys for tokens.
+    #[must_use]
+    pub fn with_keyring(mut self, keyring: Arc<Keyring>) -> Self {
+        self.keyring = Some(keyring);
+        self
+    }
+
+    /// The keys in use.
+    #[must_use]
+    pub fn keyring(&self) -> Option<&Keyring> {
+        self.keyring.as_deref()
+    }
+
+    /// The policy in force.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// Writes the redacted `input` to `out`, whose content is lost.
+    pub fn redact(&mut self, input: &[u8], out: &mut Vec<u8>) -> Report {
+        self.redact_in(&Scope::default(), input, out)
+    }
+
+    /// Writes the redacted `input`, which comes from a known place, to `out`, whose content is lost.
+    pub fn redact_in(&mut self, scope: &Scope<'_>, input: &[u8], out: &mut Vec<u8>) -> Report {
+        out.clear();
+        self.findings.clear();
+        self.missing_epoch = None;
+        if let Some(name) = not_text(input) {
+            return Report { disposition: Disposition::NotText(name), ..Report::default() };
+        }
+        let policy = Arc::clone(&self.policy);
+        let rules = policy.rules(scope.topic, scope.tenant);
+        let result = match self.redact_rounds(scope, rules, input, false, out) {
+            Err(Failure::Strict(reason)) => self.mask_strictly(scope, rules, input, reason, out),
+            result => result,
+        };
+        result.unwrap_or_else(|failure| {
+            out.clear();
+            self.findings.clear();
+            let truncated = matches!(failure, Failure::Strict(StrictReason::TooLong));
+            let disposition = match failure {
+                Failure::Strict(reason) => {
+                    out.extend_from_slice(b"[redacted]");
+                    Disposition::StrictMasked(reason)
+                }
+                Failure::MissingEpoch(missing) => {
+                    self.missing_epoch = Some(missing);
+                    Disposition::MissingKeyEpoch
+                }
+            };
+            Report { disposition, truncated, ..Report::default() }
+        })
+    }
+
+    /// What the last call found, by spans of its input, in order and not overlapping.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &self.findings
+    }
+
+    /// Which key the last call needed and did not find ([`Disposition::MissingKeyEpoch`]).
+    #[must_use]
+    pub fn missing_epoch(&self) -> Option<&MissingEpoch> {
+        self.missing_epoch.as_ref()
+    }
+
+    /// Scans and rewrites until a scan of the output finds nothing: what leaves is a fixpoint, so
+    /// redacting twice is redacting once.
+    fn redact_rounds(
+        &mut self,
+        scope: &Scope<'_>,
+        rules: Rules<'_>,
+        input: &[u8],
+        blind: bool,
+        out: &mut Vec<u8>,
+    ) -> Result<Report, Failure> {
+        if input.len() > rules.policy().caps().record_bytes {
+            return Err(StrictReason::TooLong.into());
+        }
+        if !blind && std::str::from_utf8(input).is_err() {
+            return Err(StrictReason::InvalidUtf8.into());
+        }
+        let settings = Settings::new(rules, scope, blind);
+        self.engine.scan(input, settings)?;
+        self.findings.append(&mut self.engine.findings);
+        add_fragments(input, scope.partial, &mut self.findings);
+        merge(&mut self.findings);
+        if self.findings.is_empty() {
+            out.extend_from_slice(input);
+            return Ok(Report::default());
+        }
+        for _ in 0..REDACTION_ROUNDS_MAX {
+            let report = self.write(scope, rules, input, out)?;
+            self.engine.scan(out, settings)?;
+            if self.engine.findings.is_empty() {
+                return Ok(report);
+            }
+            for mut finding in self.engine.findings.drain(..) {
+                (finding.start, finding.end) = input_span(&self.edits, finding.start, finding.end);
+                self.findings.push(finding);
+            }
+            merge(&mut self.findings);
+        }
+        Err(StrictReason::TooMany.into())
+    }
+
+    /// Writes `input` with the findings replaced.
+    fn write(
+        &mut self,
+        scope: &Scope<'_>,
+        rules: Rules<'_>,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Result<Report, Failure> {
+        out.clear();
+        let mut report = Report { disposition: Disposition::Redacted, ..Report::default() };
+        let replacer = Replacer { rules, keyring: self.keyring.as_deref(), scope: *scope };
+        let paths = &self.engine.paths;
+        rewrite(input, &self.findings, out, &mut self.edits, |finding, out| {
+            report.add(finding);
+            let path = paths.of(finding.start);
+            match replacer.write(finding, &path, out)? {
+                KeyUse::None | KeyUse::Own => {}
+                KeyUse::Default => report.default_keys += 1,
+                KeyUse::Unavailable => report.unavailable_keys += 1,
+            }
+            Ok(())
+        })
+        .map_err(Failure::MissingEpoch)?;
+        Ok(report)
+    }
+
+    /// Masks every digit run and address-like piece, in every layer that can be undone.
+    fn mask_strictly(
+        &mut self,
+        scope: &Scope<'_>,
+        rules: Rules<'_>,
+        input: &[u8],
+        reason: StrictReason,
+        out: &mut Vec<u8>,
+    ) -> Result<Report, Failure> {
+        self.findings.clear();
+        let mut lossy = std::mem::take(&mut self.lossy);
+        lossy.clear();
+        for chunk in input.utf8_chunks() {
+            lossy.extend_from_slice(chunk.valid().as_bytes());
+            if !chunk.invalid().is_empty() {
+                lossy.extend_from_slice("\u{fffd}".as_bytes());
+            }
+        }
+        let result = self.redact_rounds(scope, rules, &lossy, true, out);
+        self.lossy = lossy;
+        result.map(|report| Report { disposition: Disposition::StrictMasked(reason), ..report })
+    }
+}
+
+impl Scope<'_> {
+    /// Whether the bytes name somebody or something as a whole.
+    pub(super) fn is_identity(&self) -> bool {
+        matches!(self.surface, Surface::Key | Surface::Identity)
+    }
+}

@@ -1,0 +1,369 @@
+//! What SCRUB keeps of one source partition: its restore, its chain and what it has committed.
+
+use std::sync::Arc;
+
+use crate::pipeline::audit::{
+    Answer, Ask, AuditState, HeadRef, Ledger, OffsetMetadata, Policy as PolicyEntry, Restore,
+    RestoreAlert, Restored, RestoredAudit, RestoredChain, Role, Step, StoredAt,
+};
+use crate::pipeline::emit::Emitter;
+use crate::pipeline::limits::NOT_TEXT_SAMPLE_RECORDS;
+use crate::pipeline::record::{Timestamp, TopicPartition};
+use crate::pipeline::step::{Lookup, LookupAnswer, OffsetCommit, Outputs, PartitionStop, RestoreStep};
+
+use super::{AuditConfig, ScrubConfig};
+
+/// One source partition.
+pub(super) struct Partition {
+    source: TopicPartition,
+    phase: Phase,
+    sample: TextSample,
+}
+
+/// The first records since the assignment: how many were no text.
+#[derive(Default)]
+struct TextSample {
+    seen: u32,
+    not_text: u32,
+}
+
+enum Phase {
+    Restoring(Box<Restore>),
+    Ready(Box<Ready>),
+}
+
+struct Ready {
+    /// What the last committed transaction left.
+    committed: State,
+    /// What the open transaction would leave; `None` while it does not touch the partition.
+    pending: Option<State>,
+}
+
+/// Position and chain. Cloning is cheap: between transactions the ledger holds no commitments.
+#[derive(Clone)]
+pub(super) struct State {
+    /// Next source offset to read.
+    pub(super) position: i64,
+    /// The chain.
+    pub(super) chain: Chain,
+    /// When the last seal was written.
+    pub(super) sealed_at: Option<Timestamp>,
+    transactions: u64,
+    partitions: i32,
+    head: Option<HeadRef>,
+    metadata: Arc<str>,
+    is_sealed: bool,
+}
+
+/// The chain of a partition, at its stages.
+#[derive(Clone)]
+pub(super) enum Chain {
+    /// The audit is off; the head of the last audited transaction is carried along.
+    Off,
+    /// Restored; the first transaction begins with what is pending.
+    Restored(Box<RestoredChain>),
+    /// Being written.
+    Open(Box<Ledger>),
+}
+
+/// What a restore's answer led to.
+pub(super) struct Advance {
+    /// The next step.
+    pub(super) step: RestoreStep,
+    /// What an operator must know.
+    pub(super) alerts: Vec<RestoreAlert>,
+}
+
+impl Partition {
+    /// Begins the restore of `source`.
+    pub(super) fn restore(
+        source: &TopicPartition,
+        config: &ScrubConfig,
+        emitter: &mut Emitter,
+    ) -> (Self, RestoreStep) {
+        let (restore, step) = Restore::begin(config.restore_context(source));
+        let mut partition =
+            Self {
+            source: source.clone(),
+            phase: Phase::Restoring(Box::new(restore)),
+            sample: TextSample::default(),
+        };
+        let advance = partition.follow(step, emitter);
+        (partition, advance.step)
+    }
+
+    /// Goes on with the restore.
+    pub(super) fn answer(&mut self, answer: LookupAnswer, emitter: &mut Emitter) -> Advance {
+        let Phase::Restoring(restore) = &mut self.phase else {
+            let ready = self.ready().expect("a partition is restoring or ready");
+            let step = RestoreStep::Ready { position: ready.committed.position };
+            return Advance { step, alerts: Vec::new() };
+        };
+        let step = restore.next(match answer {
+            LookupAnswer::Committed { offset, metadata } => Answer::Committed { offset, metadata },
+            LookupAnswer::Range { low, high, lso } => Answer::Range { low, high, lso },
+            LookupAnswer::Records { batch, next } => Answer::Records { batch, next },
+            LookupAnswer::OffsetAt(offset) => Answer::OffsetAt(offset),
+        });
+        self.follow(step, emitter)
+    }
+
+    fn follow(&mut self, step: Step, emitter: &mut Emitter) -> Advance {
+        let quiet = |step| Advance { step, alerts: Vec::new() };
+        match step {
+            Step::Ask(ask) => quiet(RestoreStep::Ask(self.lookup(ask, emitter))),
+            Step::Stop(stop) => quiet(RestoreStep::Stop(PartitionStop {
+                reason: stop.kind.name(),
+                detail: stop.detail,
+                command: stop.command,
+            })),
+            Step::Ready(restored) => {
+                let position = restored.position;
+                let alerts = restored.alerts.clone();
+                let committed = State::restored(*restored);
+                self.phase = Phase::Ready(Box::new(Ready { committed, pending: None }));
+                Advance { step: RestoreStep::Ready { position }, alerts }
+            }
+        }
+    }
+
+    fn lookup(&self, ask: Ask, emitter: &mut Emitter) -> Lookup {
+        let mut of = |role| {
+            let topic = match role {
+                Role::Source => Arc::clone(&self.source.topic),
+                Role::Audit => emitter.audit_topic(&self.source.topic),
+                Role::Redacted => emitter.redacted_topic(&self.source.topic),
+            };
+            TopicPartition::new(topic, self.source.partition)
+        };
+        match ask {
+            Ask::Committed => Lookup::Committed,
+            Ask::Range(role) => Lookup::Range(of(role)),
+            Ask::Read { role, from, to } => Lookup::Read { topic_partition: of(role), from, to },
+            Ask::OffsetAt(time) => Lookup::OffsetAt { topic_partition: self.source.clone(), time },
+        }
+    }
+
+    fn ready(&self) -> Option<&Ready> {
+        match &self.phase {
+            Phase::Ready(ready) => Some(ready),
+            Phase::Restoring(_) => None,
+        }
+    }
+
+    /// Whether the partition is restored.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready().is_some()
+    }
+
+    /// Whether the open transaction writes for it.
+    pub(super) fn is_touched(&self) -> bool {
+        self.ready().is_some_and(|ready| ready.pending.is_some())
+    }
+
+    /// Whether the next transaction begins with pending entries: it is due at once.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.ready().is_some_and(|ready| {
+            ready.committed.transactions_since_restore() == 0 && ready.pending.is_none()
+        })
+    }
+
+    /// When a heartbeat seal is due.
+    pub(super) fn heartbeat_due(&self, heartbeat_ms: i64) -> Option<Timestamp> {
+        let ready = self.ready()?;
+        if matches!(ready.committed.chain, Chain::Off) {
+            return None;
+        }
+        Some(ready.committed.sealed_at.map_or(Timestamp::EPOCH, |at| at.plus_millis(heartbeat_ms)))
+    }
+
+    /// The partition's state in the open transaction, which it joins with its pending entries if
+    /// it has not yet. `None` while it is being restored.
+    pub(super) fn join(
+        &mut self,
+        config: &ScrubConfig,
+        emitter: &mut Emitter,
+        outputs: &mut Outputs,
+    ) -> Option<&mut State> {
+        let Self { source, phase: Phase::Ready(ready), .. } = self else { return None };
+        if ready.pending.is_none() {
+            let mut state = ready.committed.clone();
+            state.is_sealed = false;
+            if let (Chain::Restored(chain), Some(audit)) = (&state.chain, &config.audit) {
+                let ledger = open(chain, audit, state.partitions, source, emitter, outputs);
+                state.chain = Chain::Open(Box::new(ledger));
+            }
+            ready.pending = Some(state);
+        }
+        ready.pending.as_mut()
+    }
+
+    /// The state in the open transaction, if it was joined.
+    pub(super) fn pending(&mut self) -> Option<&mut State> {
+        match &mut self.phase {
+            Phase::Ready(ready) => ready.pending.as_mut(),
+            Phase::Restoring(_) => None,
+        }
+    }
+
+    /// The offset and metadata to commit, when the open transaction writes for the partition.
+    /// `stored` is the audit offset of its seal, when the broker told it.
+    pub(super) fn offset_commit(
+        &mut self,
+        config: &ScrubConfig,
+        stored: Option<i64>,
+    ) -> Option<OffsetCommit> {
+        let source = self.source.clone();
+        let state = self.pending()?;
+        state.transactions += 1;
+        state.advance_head(config, stored);
+        let audit = match (&state.chain, state.head) {
+            (Chain::Open(_), Some(head)) => AuditState::On(head),
+            (_, head) => AuditState::Off(head),
+        };
+        let metadata = OffsetMetadata {
+            transactions: state.transactions,
+            partitions: state.partitions,
+            keyring: config.keyring,
+            commitment_key: config.commitment_key.id(),
+            audit,
+        };
+        state.metadata = Arc::from(metadata.encode());
+        Some(OffsetCommit {
+            topic_partition: source,
+            offset: state.position,
+            metadata: state.metadata.to_string(),
+        })
+    }
+
+    /// Counts one record; `true` once, when over half of the first ones were no text.
+    pub(super) fn sample_text(&mut self, is_text: bool) -> bool {
+        if self.sample.seen >= NOT_TEXT_SAMPLE_RECORDS {
+            return false;
+        }
+        self.sample.seen += 1;
+        self.sample.not_text += u32::from(!is_text);
+        self.sample.seen == NOT_TEXT_SAMPLE_RECORDS
+            && self.sample.not_text * 2 > NOT_TEXT_SAMPLE_RECORDS
+    }
+
+    /// The open transaction stands.
+    pub(super) fn committed(&mut self) -> Option<&State> {
+        let Phase::Ready(ready) = &mut self.phase else { return None };
+        ready.committed = ready.pending.take()?;
+        Some(&ready.committed)
+    }
+
+    /// The open transaction's outcome is unknown: what it would have committed, and the state is
+    /// forgotten until a restore tells.
+    pub(super) fn suspend(&mut self) -> Option<OffsetCommit> {
+        let source = self.source.clone();
+        let state = self.pending()?;
+        let metadata = state.metadata.to_string();
+        let commit = OffsetCommit { topic_partition: source, offset: state.position, metadata };
+        self.discard();
+        Some(commit)
+    }
+
+    /// The open transaction is lost.
+    pub(super) fn discard(&mut self) {
+        if let Phase::Ready(ready) = &mut self.phase {
+            ready.pending = None;
+        }
+    }
+}
+
+impl State {
+    fn restored(restored: Restored) -> Self {
+        let (chain, head) = match restored.audit {
+            RestoredAudit::On(chain) => (Chain::Restored(chain), None),
+            RestoredAudit::Off(head) => (Chain::Off, head),
+        };
+        Self {
+            position: restored.position,
+            chain,
+            sealed_at: None,
+            transactions: restored.transactions,
+            partitions: restored.partitions,
+            head,
+            metadata: Arc::from(""),
+            is_sealed: false,
+        }
+    }
+
+    /// The ledger, when the audit is on and the transaction was joined.
+    pub(super) fn ledger(&mut self) -> Option<&mut Ledger> {
+        match &mut self.chain {
+            Chain::Open(ledger) => Some(ledger),
+            Chain::Off | Chain::Restored(_) => None,
+        }
+    }
+
+    /// Entries in the chain.
+    pub(super) fn chain_height(&self) -> Option<u64> {
+        match &self.chain {
+            Chain::Open(ledger) => ledger.head().map(|head| head.seq + 1),
+            Chain::Off | Chain::Restored(_) => None,
+        }
+    }
+
+    /// Appends the seal of the open transaction.
+    pub(super) fn seal(
+        &mut self,
+        audit: &AuditConfig,
+        source: &TopicPartition,
+        now: Timestamp,
+        emitter: &mut Emitter,
+        outputs: &mut Outputs,
+    ) {
+        let to = self.position;
+        let Some(ledger) = self.ledger() else { return };
+        let mut entry = Vec::new();
+        ledger.seal(to, now, &audit.sealer(), &mut entry);
+        emitter.audit_entry(source, &entry, true, outputs);
+        self.sealed_at = Some(now);
+        self.is_sealed = true;
+    }
+
+    fn transactions_since_restore(&self) -> usize {
+        self.metadata.len()
+    }
+
+    fn advance_head(&mut self, config: &ScrubConfig, stored: Option<i64>) {
+        if !self.is_sealed {
+            return;
+        }
+        let (Chain::Open(ledger), Some(audit)) = (&self.chain, &config.audit) else { return };
+        let lower_bound = self.head.map_or(0, |head| head.stored.offset());
+        self.head = ledger.head().map(|head| HeadRef {
+            incarnation: ledger.origin().incarnation(),
+            head,
+            stored: stored.map_or(StoredAt::AtLeast(lower_bound), StoredAt::Exact),
+            signer: *audit.key.certificate(),
+        });
+    }
+}
+
+/// Writes the pending entries of a restored chain and, when another policy is in force than the
+/// last seal names, the policy.
+fn open(
+    chain: &RestoredChain,
+    audit: &AuditConfig,
+    partitions: i32,
+    source: &TopicPartition,
+    emitter: &mut Emitter,
+    outputs: &mut Outputs,
+) -> Ledger {
+    let sealer = audit.sealer();
+    let mut ledger = chain.open(&sealer, audit.keyring, partitions, |entry| {
+        emitter.audit_entry(source, entry, false, outputs);
+    });
+    if chain.policy != Some(audit.policy) {
+        let policy = PolicyEntry::new(&audit.policy_text, false)
+            .expect("the policy's text was checked when the stage was made");
+        let mut entry = Vec::new();
+        ledger.append(&policy, &mut entry);
+        emitter.audit_entry(source, &entry, false, outputs);
+    }
+    ledger
+}

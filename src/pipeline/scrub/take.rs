@@ -1,0 +1,310 @@
+//! One source record through the rooms: find, redact, forward, receipt, measure.
+
+use crate::pipeline::audit::{
+    Action, ActorFact, Assurance, Commitment, Count, Disposition as Receipt, Fate, Redaction,
+    TenantFact,
+};
+use crate::pipeline::emit::DeadLetter;
+use crate::pipeline::ingest;
+use crate::pipeline::measure::{BotFacts, DeltaBook, Fact, SessionTag};
+use crate::pipeline::metric::Metric;
+use crate::pipeline::record::{SourceRecord, Timestamp, TopicPartition};
+use crate::pipeline::redact::keyring::{KeyKind, Keyring, MissingEpoch};
+use crate::pipeline::redact::{
+    Disposition, EntityKind, RecordReport, RedactedRecord, Report, SurfaceClass,
+};
+use crate::pipeline::step::{Outputs, PartitionStop, RecordFailure};
+
+use super::partition::State;
+use super::tally::Tally;
+use super::{AuditConfig, Scrub};
+
+/// Why a record that is too large after redaction goes to the dead letters.
+const TOO_LARGE: &str = "too_large";
+
+impl Scrub {
+    /// Takes one record into the open transaction.
+    pub(super) fn take(
+        &mut self,
+        record: &SourceRecord<'_>,
+        now: Timestamp,
+        outputs: &mut Outputs,
+    ) -> Result<(), RecordFailure> {
+        let source = record.topic_partition;
+        let Some(partition) = self.partitions.get_mut(source) else { return Ok(()) };
+        let log = self.ingest.parse(record);
+        let redacted =
+            match RedactedRecord::new(record, &log, &mut self.redactor, &mut self.buffer) {
+                Ok(redacted) => redacted,
+                Err(missing) => return Err(self.pause_for_key(record, &missing)),
+            };
+        if let Disposition::NotText(name) = redacted.report().value.disposition {
+            self.not_text(source, record.offset, name);
+            self.dead_letter(record, name, now, outputs);
+            return Ok(());
+        }
+        if !self.emitter.fits(&redacted) {
+            self.dead_letter(record, TOO_LARGE, now, outputs);
+            return Ok(());
+        }
+        partition.sample_text(true);
+        let Some(state) = partition.join(&self.config, &mut self.emitter, outputs) else {
+            return Ok(());
+        };
+        self.emitter.forward(&redacted, outputs);
+        if let Some(audit) = &self.config.audit {
+            let raw = self.config.commitment_key.commit_raw(record);
+            let twin = || self.config.commitment_key.commit_redacted(&twin_of(&redacted));
+            self.entry.clear();
+            entries(state, audit, record, &redacted, &raw, twin, &mut self.entry, |kind, entry| {
+                self.emitter.audit_entry(source, entry, false, outputs);
+                self.tally.add(Metric::AuditEntries, &[kind], 1);
+            });
+            record_fate(state, record.offset, Fate::Forwarded, &raw);
+        }
+        advance(state, record.offset);
+        count(&mut self.tally, record, &redacted);
+        if let Some(book) = &mut self.book {
+            measure(book, self.redactor.keyring(), &redacted, now);
+        }
+        self.seal_if_full(source, now, outputs);
+        Ok(())
+    }
+
+    /// Sends a record to the dead letters by its coordinates, with a stub in its place.
+    pub(super) fn dead_letter(
+        &mut self,
+        record: &SourceRecord<'_>,
+        reason: &str,
+        now: Timestamp,
+        outputs: &mut Outputs,
+    ) {
+        let source = record.topic_partition;
+        let Some(partition) = self.partitions.get_mut(source) else { return };
+        let Some(state) = partition.join(&self.config, &mut self.emitter, outputs) else { return };
+        let letter = DeadLetter {
+            topic_partition: source,
+            offset: record.offset,
+            timestamp: record.timestamp,
+            size_bytes: record.size_bytes(),
+            reason,
+            key: None,
+        };
+        self.emitter.dead_letter(&letter, outputs);
+        if self.config.audit.is_some() {
+            let raw = self.config.commitment_key.commit_raw(record);
+            record_fate(state, record.offset, Fate::DeadLettered, &raw);
+        }
+        advance(state, record.offset);
+        self.tally.add(Metric::RecordsRejected, &[reason], 1);
+        self.tally.bytes(record.size_bytes(), 0);
+        self.seal_if_full(source, now, outputs);
+    }
+
+    fn seal_if_full(&mut self, source: &TopicPartition, now: Timestamp, outputs: &mut Outputs) {
+        let (Some(audit), Some(partition)) =
+            (&self.config.audit, self.partitions.get_mut(source))
+        else {
+            return;
+        };
+        let Some(state) = partition.pending() else { return };
+        if state.ledger().is_some_and(|ledger| ledger.is_full()) {
+            state.seal(audit, source, now, &mut self.emitter, outputs);
+        }
+    }
+
+    /// A token needs a key epoch that the keyring does not hold: the partition waits for it.
+    fn pause_for_key(&mut self, record: &SourceRecord<'_>, missing: &MissingEpoch) -> RecordFailure {
+        let reason = "key_epoch_missing";
+        let stop = PartitionStop {
+            reason,
+            detail: format!("record {}: {missing}", record.offset),
+            command: "add the epoch to the keyring and restart; `blotter keys rotate` makes new ones"
+                .to_owned(),
+        };
+        self.pauses.push((record.topic_partition.clone(), stop));
+        RecordFailure {
+            topic_partition: record.topic_partition.clone(),
+            offset: record.offset,
+            reason,
+        }
+    }
+
+    /// A topic that is mostly not text is not for us: its partition pauses.
+    fn not_text(&mut self, source: &TopicPartition, offset: i64, name: &str) {
+        let partition = self.partitions.get_mut(source);
+        if !partition.is_some_and(|partition| partition.sample_text(false)) {
+            return;
+        }
+        let stop = PartitionStop {
+            reason: "not_text",
+            detail: format!("over half of the first records are {name}; the newest at offset {offset}"),
+            command: "leave the topic out of input.topics, or have it written as text".to_owned(),
+        };
+        self.pauses.push((source.clone(), stop));
+    }
+}
+
+fn advance(state: &mut State, offset: i64) {
+    state.position = offset + 1;
+}
+
+fn record_fate(state: &mut State, offset: i64, fate: Fate, raw: &Commitment) {
+    if let Some(ledger) = state.ledger() {
+        ledger.record(offset, fate, raw);
+    }
+}
+
+/// The redacted record in the form of a source record, to be committed to.
+fn twin_of<'a>(redacted: &RedactedRecord<'a>) -> SourceRecord<'a> {
+    SourceRecord {
+        topic_partition: redacted.topic_partition(),
+        offset: redacted.offset(),
+        timestamp: redacted.timestamp(),
+        key: redacted.key(),
+        value: redacted.value(),
+        headers: &[],
+    }
+}
+
+/// Writes the action and the receipt of one record, where there are any.
+#[expect(clippy::too_many_arguments, reason = "one record's facts, used once")]
+fn entries(
+    state: &mut State,
+    audit: &AuditConfig,
+    record: &SourceRecord<'_>,
+    redacted: &RedactedRecord<'_>,
+    raw: &Commitment,
+    twin: impl FnOnce() -> Commitment,
+    out: &mut Vec<u8>,
+    mut emit: impl FnMut(&'static str, &[u8]),
+) {
+    let Some(ledger) = state.ledger() else { return };
+    let counts = counts(redacted.report());
+    let tenant = redacted.tenant().zip(redacted.tenant_assurance()).map(|(id, assurance)| {
+        TenantFact { id: id.as_str(), assurance: assurance_of(assurance) }
+    });
+    if let (Some(_), Some(action)) = (redacted.facts().staff_action, redacted.fields().action.or(redacted.fields().event)) {
+        let body = Action {
+            offset: record.offset,
+            timestamp: record.timestamp,
+            event_time: redacted.facts().event_time,
+            tenant,
+            actor: redacted.fields().actor.map(|id| ActorFact {
+                id,
+                kind: redacted.fields().actor_type,
+                assurance: Assurance::Claimed,
+            }),
+            action,
+            object: redacted.fields().object,
+            outcome: redacted.fields().outcome,
+            reason: redacted.fields().reason,
+            service: redacted.fields().service,
+            raw,
+            redactions: &counts,
+        };
+        let range = ledger.append(&body, out);
+        emit("act", out.get(range).expect("the ledger tells where the entry lies"));
+    }
+    if audit.receipts && !redacted.report().is_clean() {
+        let masked = matches!(redacted.report().value.disposition, Disposition::StrictMasked(_));
+        let body = Redaction {
+            offset: record.offset,
+            timestamp: record.timestamp,
+            tenant,
+            policy: audit.policy,
+            counts: &counts,
+            disposition: if masked { Receipt::Masked } else { Receipt::Redacted },
+            raw,
+            redacted: &twin(),
+        };
+        let range = ledger.append(&body, out);
+        emit("red", out.get(range).expect("the ledger tells where the entry lies"));
+    }
+}
+
+const fn assurance_of(assurance: ingest::Assurance) -> Assurance {
+    match assurance {
+        ingest::Assurance::Claimed => Assurance::Claimed,
+        ingest::Assurance::Verified => Assurance::Verified,
+    }
+}
+
+const KINDS: [(EntityKind, &str); 3] =
+    [(EntityKind::Email, "email"), (EntityKind::Phone, "phone"), (EntityKind::Custom(0), "pattern")];
+
+/// What was found where: the value by class, key and headers as wholes.
+fn counts(report: &RecordReport) -> Vec<Count> {
+    let mut counts = Vec::new();
+    for (kind, name) in KINDS {
+        for class in SurfaceClass::ALL {
+            let count = report.value.count(kind, class);
+            if count > 0 {
+                counts.push(Count { surface: class.name(), kind: name, count });
+            }
+        }
+        for (surface, part) in [("record_key", &report.key), ("header", &report.headers)] {
+            let count = total(part, kind);
+            if count > 0 {
+                counts.push(Count { surface, kind: name, count });
+            }
+        }
+    }
+    counts
+}
+
+fn total(report: &Report, kind: EntityKind) -> u32 {
+    SurfaceClass::ALL.iter().map(|&class| report.count(kind, class)).sum()
+}
+
+fn count(tally: &mut Tally, record: &SourceRecord<'_>, redacted: &RedactedRecord<'_>) {
+    let tenant = redacted.tenant().map_or("", |tenant| tenant.as_str());
+    tally.record(tenant, redacted.fields().service.unwrap_or_default(), redacted.facts().severity);
+    tally.bytes(record.size_bytes(), redacted.size_bytes());
+    let report = redacted.report();
+    if report.is_clean() {
+        return;
+    }
+    for found in counts(report) {
+        let labels = [found.kind, found.surface, tenant];
+        tally.add(Metric::Redactions, &labels, u64::from(found.count));
+    }
+    for part in [&report.value, &report.key, &report.headers] {
+        if let Disposition::StrictMasked(reason) = part.disposition {
+            tally.add(Metric::RecordsMasked, &[reason.name()], 1);
+        }
+        tally.add(Metric::DefaultKeyTokens, &[], u64::from(part.default_keys));
+    }
+    if let Some(bot) = redacted.facts().bot {
+        tally.add(Metric::BotTurns, &[tenant], u64::from(bot.turn.is_some() || bot.fallback));
+        tally.add(Metric::BotFallbacks, &[tenant], u64::from(bot.fallback));
+    }
+}
+
+fn measure(
+    book: &mut DeltaBook,
+    keyring: Option<&Keyring>,
+    redacted: &RedactedRecord<'_>,
+    now: Timestamp,
+) {
+    let bot = redacted.facts().bot.unwrap_or_default();
+    let session = redacted.fields().session.zip(keyring).and_then(|(session, keyring)| {
+        let key = keyring.key(redacted.tenant(), KeyKind::Session, redacted.timestamp()).ok()?;
+        let mac = key.mac(session.as_bytes());
+        Some(SessionTag(mac.first_chunk().copied().expect("a MAC has 32 bytes")))
+    });
+    let fact = Fact {
+        tenant: redacted.tenant(),
+        service: redacted.fields().service,
+        severity: redacted.facts().severity,
+        event_time: redacted.facts().event_time.unwrap_or_else(|| redacted.timestamp()),
+        session,
+        bot: BotFacts {
+            session_started: bot.session_started,
+            turn: bot.turn.is_some_and(|turn| turn.has_bot()),
+            fallback: bot.fallback,
+            handover: bot.handover.is_some(),
+        },
+    };
+    book.record(redacted.topic_partition(), &fact, now);
+}

@@ -1,0 +1,86 @@
+//! What the open transaction has counted, published when it stands.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::pipeline::metric::{Metric, MetricUpdate};
+use crate::pipeline::record::Severity;
+
+/// Counts of one transaction. Keys are few: tenants and services seen within 100 ms.
+#[derive(Default)]
+pub(super) struct Tally {
+    records: BTreeMap<(Arc<str>, Arc<str>), [u64; Severity::ALL.len()]>,
+    counts: BTreeMap<(Metric, Vec<Arc<str>>), u64>,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+impl Tally {
+    /// One record of a tenant and service (empty when unknown).
+    pub(super) fn record(&mut self, tenant: &str, service: &str, severity: Severity) {
+        let row = self.records.entry((Arc::from(tenant), Arc::from(service))).or_default();
+        row[severity as usize] += 1;
+    }
+
+    /// Bytes read and written.
+    pub(super) fn bytes(&mut self, read: usize, written: usize) {
+        self.bytes_in += read as u64;
+        self.bytes_out += written as u64;
+    }
+
+    /// Adds to any other counter.
+    pub(super) fn add(&mut self, metric: Metric, labels: &[&str], count: u64) {
+        if count > 0 {
+            let labels = labels.iter().map(|&label| Arc::from(label)).collect();
+            *self.counts.entry((metric, labels)).or_default() += count;
+        }
+    }
+
+    /// Everything counted, and an empty tally.
+    pub(super) fn take(&mut self) -> Vec<MetricUpdate> {
+        let mut updates = Vec::new();
+        for ((tenant, service), row) in std::mem::take(&mut self.records) {
+            for severity in Severity::ALL {
+                let count = row[severity as usize];
+                if count > 0 {
+                    let labels = [&*tenant, &*service, severity.name()];
+                    updates.push(Metric::LogRecords.update(&labels, as_value(count)));
+                }
+            }
+        }
+        for ((metric, labels), count) in std::mem::take(&mut self.counts) {
+            updates.push(MetricUpdate { metric, labels, value: as_value(count) });
+        }
+        for (direction, bytes) in [("in", &mut self.bytes_in), ("out", &mut self.bytes_out)] {
+            if *bytes > 0 {
+                updates.push(Metric::LogBytes.update(&[direction], as_value(*bytes)));
+                *bytes = 0;
+            }
+        }
+        updates
+    }
+}
+
+/// Counts within one transaction stay far below 2^53.
+fn as_value(count: u64) -> f64 {
+    count as f64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_taken_is_gone() {
+        let mut tally = Tally::default();
+        tally.record("t", "s", Severity::Error);
+        tally.record("t", "s", Severity::Error);
+        tally.add(Metric::RecordsMasked, &["too_long"], 1);
+        tally.bytes(10, 8);
+        let updates = tally.take();
+        assert!(updates.contains(&Metric::LogRecords.update(&["t", "s", "error"], 2.0)));
+        assert!(updates.contains(&Metric::LogBytes.update(&["out"], 8.0)));
+        assert_eq!(updates.len(), 4);
+        assert!(tally.take().is_empty());
+    }
+}

@@ -1,0 +1,173 @@
+//! The gauges of one measures partition: ratios with numerator and denominator, alerts by state.
+//! Published at most once a second of `now`, and only for what moved.
+
+use std::collections::BTreeSet;
+
+use super::WatchConfig;
+use super::board::tenant_label;
+use crate::pipeline::alert::{AlertSeverity, AlertTable, format_duration};
+use crate::pipeline::limits::{BUCKET_MS, GAUGES_PUBLISHED_EVERY_MS};
+use crate::pipeline::measure::{Bucket, Counts, EventTime, Scope, Series, SeriesTable, Signal};
+use crate::pipeline::metric::{Metric, MetricUpdate};
+use crate::pipeline::record::Timestamp;
+
+/// The service label of a total over all services.
+const TOTAL: &str = "_all";
+
+#[derive(Default)]
+pub(super) struct Gauges {
+    touched: BTreeSet<Series>,
+    error_ratios: BTreeSet<Series>,
+    handover_ratios: BTreeSet<Scope>,
+    published_at: Option<Timestamp>,
+    /// Alerts changed since last published.
+    pub(super) alerts_changed: bool,
+}
+
+impl Gauges {
+    /// These series have new numbers.
+    pub(super) fn touch(&mut self, series: &BTreeSet<Series>) {
+        self.touched.extend(series.iter().cloned());
+    }
+
+    /// Every window has moved.
+    pub(super) fn touch_all(&mut self, series: impl Iterator<Item = Series>) {
+        self.touched.extend(series);
+        self.touched.extend(self.error_ratios.iter().cloned());
+        let scopes = self.handover_ratios.iter();
+        self.touched.extend(scopes.map(|scope| Series::new(scope.clone(), "")));
+    }
+
+    /// Alerts by state and severity, when any changed.
+    pub(super) fn alerts(
+        &mut self,
+        partition: i32,
+        alerts: &AlertTable,
+        event_time: &EventTime,
+        updates: &mut Vec<MetricUpdate>,
+    ) {
+        let partition = partition.to_string();
+        let held = if event_time.held() { 1.0 } else { 0.0 };
+        updates.push(Metric::AlertsHeld.update(&[&partition], held));
+        if let Some(watermark) = event_time.watermark() {
+            let seconds = seconds(watermark);
+            updates.push(Metric::EventTime.update(&[&partition], seconds));
+        }
+        if !std::mem::take(&mut self.alerts_changed) {
+            return;
+        }
+        let counts = alerts.counts();
+        for state in ["pending", "firing"] {
+            for severity in AlertSeverity::ALL {
+                let count = counts.get(&(state, severity.name())).copied().unwrap_or(0);
+                let labels = [state, severity.name(), &partition];
+                updates.push(Metric::Alerts.update(&labels, f64::from(count)));
+            }
+        }
+    }
+
+    /// The ratios of what moved, if a second has passed.
+    pub(super) fn ratios(
+        &mut self,
+        now: Timestamp,
+        config: &WatchConfig,
+        table: &SeriesTable,
+        updates: &mut Vec<MetricUpdate>,
+    ) {
+        let waits = self
+            .published_at
+            .is_some_and(|at| (0..GAUGES_PUBLISHED_EVERY_MS).contains(&now.millis_since(at)));
+        if waits || self.touched.is_empty() {
+            return;
+        }
+        self.published_at = Some(now);
+        let mut touched = std::mem::take(&mut self.touched);
+        if touched.iter().any(|series| series.scope == Scope::All) {
+            touched.insert(Series::new(Scope::All, TOTAL));
+        }
+        let end = Bucket::of(now);
+        for series in &touched {
+            self.error_ratio(series, end, config, table, updates);
+        }
+        let scopes: BTreeSet<_> = touched.into_iter().map(|series| series.scope).collect();
+        for scope in &scopes {
+            self.handover_ratio(scope, end, config, table, updates);
+        }
+    }
+
+    fn error_ratio(
+        &mut self,
+        series: &Series,
+        end: Bucket,
+        config: &WatchConfig,
+        table: &SeriesTable,
+        updates: &mut Vec<MetricUpdate>,
+    ) {
+        let total = series.scope == Scope::All && &*series.service == TOTAL;
+        let service = (!total).then_some(&*series.service);
+        let sum = table.sum(&series.scope, service, end, config.error_window_ms / BUCKET_MS);
+        let empty = sum.of(Signal::Records) == 0;
+        let known = self.error_ratios.contains(series);
+        if empty && !known {
+            return;
+        }
+        let window = format_duration(config.error_window_ms);
+        let labels = [&*tenant_label(&series.scope), &*series.service, &window];
+        let metrics = [Metric::ErrorRatio, Metric::ErrorRatioErrors, Metric::ErrorRatioRecords];
+        push_ratio(metrics, &labels, &sum, [Signal::Errors, Signal::Records], updates);
+        if empty {
+            self.error_ratios.remove(series);
+        } else if !known {
+            self.error_ratios.insert(series.clone());
+        }
+    }
+
+    fn handover_ratio(
+        &mut self,
+        scope: &Scope,
+        end: Bucket,
+        config: &WatchConfig,
+        table: &SeriesTable,
+        updates: &mut Vec<MetricUpdate>,
+    ) {
+        let sum = table.sum(scope, None, end, config.handover_window_ms / BUCKET_MS);
+        let signals = [Signal::SessionsHandedOver, Signal::Sessions];
+        let empty = signals.iter().all(|&signal| sum.of(signal) == 0);
+        let known = self.handover_ratios.contains(scope);
+        if empty && !known {
+            return;
+        }
+        let window = format_duration(config.handover_window_ms);
+        let labels = [&*tenant_label(scope), &window];
+        let metrics = [
+            Metric::HandoverRatio,
+            Metric::HandoverRatioSessionsHandedOver,
+            Metric::HandoverRatioSessions,
+        ];
+        push_ratio(metrics, &labels, &sum, signals, updates);
+        if empty {
+            self.handover_ratios.remove(scope);
+        } else if !known {
+            self.handover_ratios.insert(scope.clone());
+        }
+    }
+}
+
+/// The ratio (not a number when nothing was counted), its numerator and its denominator.
+fn push_ratio(
+    [ratio, numerator, denominator]: [Metric; 3],
+    labels: &[&str],
+    sum: &Counts,
+    [of, per]: [Signal; 2],
+    updates: &mut Vec<MetricUpdate>,
+) {
+    let (of, per) = (f64::from(sum.of(of)), f64::from(sum.of(per)));
+    updates.push(ratio.update(labels, of / per));
+    updates.push(numerator.update(labels, of));
+    updates.push(denominator.update(labels, per));
+}
+
+/// Unix seconds, as Prometheus wants times.
+fn seconds(time: Timestamp) -> f64 {
+    std::time::Duration::from_millis(u64::try_from(time.millis()).unwrap_or(0)).as_secs_f64()
+}

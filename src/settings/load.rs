@@ -1,0 +1,352 @@
+//! Layers of settings: the embedded defaults, files, environment, `--set`. Every layer is first
+//! checked alone, so that an error names the place that holds it; then they are merged.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use config::{Config, FileFormat};
+use toml::{Table, Value};
+
+use super::raw::RawSettings;
+
+/// The embedded `config/default.toml`.
+pub const DEFAULTS: &str = include_str!("../../config/default.toml");
+
+/// Prefix of the environment variables that are settings.
+pub const ENVIRONMENT_PREFIX: &str = "BLOTTER__";
+
+/// Keys whose value in the environment or in `--set` is a list, separated by commas.
+const LIST_KEYS: &[&str] = &["kafka.brokers", "input.topics", "input.patterns", "audit.adopt"];
+
+/// Keys that hold secrets: masked when shown, refused in `--set`.
+const SECRET_KEYS: &[&str] =
+    &["kafka.sasl.password", "kafka.tls.key_password", "keys.encryption_key"];
+
+/// Parts of librdkafka property names whose values are secrets.
+const SECRET_PROPERTY_WORDS: &[&str] =
+    &["password", "secret", "jaas", "oauthbearer.config", "key.pem"];
+
+/// What was asked for on the command line and in the environment.
+#[derive(Clone, Debug, Default)]
+pub struct Sources {
+    /// Files in the order in which they override each other.
+    pub files: Vec<PathBuf>,
+    /// The whole environment; only names with [`ENVIRONMENT_PREFIX`] matter.
+    pub environment: Vec<(String, String)>,
+    /// `section.key=value` from the command line.
+    pub overrides: Vec<String>,
+    /// The same from a command's own flags (`--brokers`), which win.
+    pub flags: Vec<(String, String)>,
+}
+
+/// A setting that can't be used, and the place that holds it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {message}")]
+pub struct SettingsError {
+    /// `file:line`, the environment variable, the flag, or the key.
+    pub place: String,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+/// Merged settings with the place that each value came from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The settings as written.
+    pub raw: RawSettings,
+    merged: Table,
+    origins: BTreeMap<String, String>,
+}
+
+/// Reads and merges all layers.
+///
+/// # Errors
+/// An unreadable file, a syntax error, an unknown key or a value of the wrong type, with its place.
+pub fn load(sources: &Sources) -> Result<Loaded, SettingsError> {
+    let mut builder = Config::builder();
+    let mut origins = BTreeMap::new();
+    for layer in layers(sources)? {
+        for (key, place) in layer.places {
+            origins.insert(key, place);
+        }
+        builder = builder.add_source(config::File::from_str(&layer.text, FileFormat::Toml));
+    }
+    let broken = |error: config::ConfigError| SettingsError {
+        place: "settings".to_owned(),
+        message: error.to_string(),
+    };
+    let merged = builder.build().map_err(broken)?;
+    let raw = merged.clone().try_deserialize().map_err(broken)?;
+    let merged = merged.try_deserialize().map_err(broken)?;
+    Ok(Loaded { raw, merged, origins })
+}
+
+impl Loaded {
+    /// The place a key's value came from; the key itself where it has no value of its own.
+    #[must_use]
+    pub fn place(&self, key: &str) -> String {
+        let own = self.origins.get(key).map(|place| format!("{place}: {key}"));
+        own.unwrap_or_else(|| key.to_owned())
+    }
+
+    /// An error at the place of `key`.
+    #[must_use]
+    pub fn error(&self, key: &str, message: impl Into<String>) -> SettingsError {
+        SettingsError { place: self.place(key), message: message.into() }
+    }
+
+    /// One line per setting, `key = value  # place`, secrets masked.
+    #[must_use]
+    pub fn show(&self) -> String {
+        let mut lines = String::new();
+        for (key, value) in leaves(&self.merged) {
+            let shown = if is_secret(&key) && value.as_str() != Some("") {
+                "\"***\"".to_owned()
+            } else {
+                value.to_string()
+            };
+            let place = self.origins.get(&key).map_or("default", String::as_str);
+            lines.push_str(&format!("{key} = {shown}  # {place}\n"));
+        }
+        lines
+    }
+}
+
+struct Layer {
+    text: String,
+    places: Vec<(String, String)>,
+}
+
+fn layers(sources: &Sources) -> Result<Vec<Layer>, SettingsError> {
+    let mut layers = vec![Layer { text: DEFAULTS.to_owned(), places: Vec::new() }];
+    for path in &sources.files {
+        layers.push(file_layer(path)?);
+    }
+    for (name, value) in &sources.environment {
+        if let Some(key) = name.strip_prefix(ENVIRONMENT_PREFIX) {
+            layers.push(value_layer(&environment_key(key), value, &format!("environment {name}"))?);
+        }
+    }
+    for written in &sources.overrides {
+        let place = format!("--set {}", written.split('=').next().unwrap_or_default());
+        let Some((key, value)) = written.split_once('=') else {
+            return Err(SettingsError { place, message: "expected section.key=value".to_owned() });
+        };
+        if is_secret(key) {
+            let message = format!(
+                "secrets are refused on the command line, where every process can read them; \
+                 use {key}_file or the environment"
+            );
+            return Err(SettingsError { place, message });
+        }
+        layers.push(value_layer(&split_key(key), value, &place)?);
+    }
+    for (key, value) in &sources.flags {
+        layers.push(value_layer(&split_key(key), value, "command line")?);
+    }
+    Ok(layers)
+}
+
+fn file_layer(path: &Path) -> Result<Layer, SettingsError> {
+    let shown = path.display().to_string();
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| SettingsError { place: shown.clone(), message: error.to_string() })?;
+    let at = |error: &toml::de::Error| SettingsError {
+        place: error.span().map_or_else(
+            || shown.clone(),
+            |span| format!("{shown}:{}", line_of(&text, span.start)),
+        ),
+        message: explain(error.message()),
+    };
+    toml::from_str::<RawSettings>(&text).map_err(|error| at(&error))?;
+    let table: toml::Spanned<toml::de::DeTable<'_>> =
+        toml::de::DeTable::parse(&text).map_err(|error| at(&error))?;
+    let mut places = Vec::new();
+    spanned_places(
+        table.get_ref(),
+        "",
+        &|offset| format!("{shown}:{}", line_of(&text, offset)),
+        &mut places,
+    );
+    Ok(Layer { text: text.clone(), places })
+}
+
+fn spanned_places(
+    table: &toml::de::DeTable<'_>,
+    prefix: &str,
+    place: &dyn Fn(usize) -> String,
+    places: &mut Vec<(String, String)>,
+) {
+    for (key, value) in table {
+        let path = join(prefix, key.get_ref());
+        match value.get_ref() {
+            toml::de::DeValue::Table(inner) => spanned_places(inner, &path, place, places),
+            _ => places.push((path, place(key.span().start))),
+        }
+    }
+}
+
+/// One value of the environment or the command line as a layer of its own, checked alone.
+fn value_layer(key: &[String], value: &str, place: &str) -> Result<Layer, SettingsError> {
+    let path = key.join(".");
+    let value = if LIST_KEYS.contains(&path.as_str()) {
+        let items = value.split(',').map(str::trim).filter(|item| !item.is_empty());
+        Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
+    } else {
+        Value::String(value.to_owned())
+    };
+    let mut nested = value;
+    for part in key.iter().rev() {
+        let mut table = Table::new();
+        table.insert(part.clone(), nested);
+        nested = Value::Table(table);
+    }
+    let error = |message: String| SettingsError { place: place.to_owned(), message };
+    let text = toml::to_string(&nested).map_err(|failure| error(failure.to_string()))?;
+    Config::builder()
+        .add_source(config::File::from_str(&text, FileFormat::Toml))
+        .build()
+        .and_then(Config::try_deserialize::<RawSettings>)
+        .map_err(|failure| error(explain(&failure.to_string())))?;
+    Ok(Layer { text, places: vec![(path, place.to_owned())] })
+}
+
+fn environment_key(name: &str) -> Vec<String> {
+    let parts: Vec<String> = name.split("__").map(str::to_lowercase).collect();
+    properties_key(parts, |property| property.replace('_', "."))
+}
+
+fn split_key(key: &str) -> Vec<String> {
+    properties_key(key.split('.').map(str::to_owned).collect(), str::to_owned)
+}
+
+/// Everything behind `kafka.properties` is one librdkafka property, dots included.
+fn properties_key(parts: Vec<String>, spell: impl Fn(&str) -> String) -> Vec<String> {
+    match parts.as_slice() {
+        [kafka, properties, rest @ ..]
+            if kafka == "kafka" && properties == "properties" && !rest.is_empty() =>
+        {
+            vec![kafka.clone(), properties.clone(), spell(&rest.join("."))]
+        }
+        _ => parts,
+    }
+}
+
+fn is_secret(key: &str) -> bool {
+    let property = key.strip_prefix("kafka.properties.");
+    SECRET_KEYS.contains(&key)
+        || property.is_some_and(|name| SECRET_PROPERTY_WORDS.iter().any(|word| name.contains(word)))
+}
+
+/// Shortens serde's list of every known key to the nearest one.
+fn explain(message: &str) -> String {
+    let Some(rest) = message.split("unknown field `").nth(1) else {
+        return message.trim().to_owned();
+    };
+    let mut quoted = rest.split('`');
+    let unknown = quoted.next().unwrap_or_default();
+    let known: Vec<&str> = quoted.skip(1).step_by(2).collect();
+    let nearest = known
+        .iter()
+        .map(|name| (strsim::damerau_levenshtein(unknown, name), name))
+        .min()
+        .filter(|(distance, _)| *distance <= 1 + unknown.len() / 3);
+    match nearest {
+        Some((_, name)) => format!("unknown key `{unknown}`; did you mean `{name}`?"),
+        None => format!("unknown key `{unknown}`; known here: {}", known.join(", ")),
+    }
+}
+
+fn leaves(table: &Table) -> Vec<(String, Value)> {
+    fn walk(table: &Table, prefix: &str, found: &mut Vec<(String, Value)>) {
+        for (key, value) in table {
+            let path = join(prefix, key);
+            match value {
+                Value::Table(inner) => walk(inner, &path, found),
+                other => found.push((path, other.clone())),
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(table, "", &mut found);
+    found
+}
+
+fn join(prefix: &str, key: &str) -> String {
+    if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    1 + text.bytes().take(offset).filter(|&byte| byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> (tempfile::TempDir, Sources) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("blotter.toml");
+        std::fs::write(&path, text).unwrap();
+        (folder, Sources { files: vec![path], ..Sources::default() })
+    }
+
+    #[test]
+    fn later_layers_win_and_tell_where_they_stand() {
+        let (_folder, mut sources) = file("[input]\ntopics = [\"a\"]\n[run]\nshards = 2\n");
+        sources.environment = vec![
+            ("BLOTTER__KAFKA__BROKERS".into(), "one:1, two:2".into()),
+            ("BLOTTER__KAFKA__PROPERTIES__CLIENT_RACK".into(), "r1".into()),
+            ("BLOTTER__KAFKA__SASL__PASSWORD".into(), "0123".into()),
+            ("PATH".into(), "/bin".into()),
+        ];
+        sources.overrides = vec!["run.shards=3".into()];
+        let loaded = load(&sources).unwrap();
+        assert_eq!(loaded.raw.run.shards, 3);
+        assert_eq!(loaded.raw.kafka.brokers, ["one:1", "two:2"]);
+        assert_eq!(loaded.raw.kafka.properties["client.rack"], "r1");
+        assert_eq!(loaded.raw.kafka.sasl.password.reveal(), "0123");
+        assert_eq!(loaded.raw.group.session_timeout_ms, 15_000);
+        assert!(loaded.place("input.topics").ends_with("blotter.toml:2: input.topics"));
+        let shown = loaded.show();
+        assert!(shown.contains(
+            "kafka.sasl.password = \"***\"  # environment BLOTTER__KAFKA__SASL__PASSWORD"
+        ));
+        assert!(shown.contains("run.shards = \"3\"  # --set run.shards"), "{shown}");
+        assert!(!shown.contains("0123"));
+    }
+
+    #[test]
+    fn an_unknown_key_names_its_line_and_the_nearest_key() {
+        let (_folder, sources) = file("[kafka]\n\nbrokerz = [\"a\"]\n");
+        let error = load(&sources).unwrap_err();
+        assert!(error.place.ends_with("blotter.toml:3"), "{error}");
+        assert_eq!(error.message, "unknown key `brokerz`; did you mean `brokers`?");
+    }
+
+    #[test]
+    fn a_typo_in_the_environment_is_an_error_too() {
+        let environment = vec![("BLOTTER__KAFKA__BROKER".to_owned(), "a:1".to_owned())];
+        let error = load(&Sources { environment, ..Sources::default() }).unwrap_err();
+        assert_eq!(error.place, "environment BLOTTER__KAFKA__BROKER");
+        assert!(error.message.contains("did you mean `brokers`"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_on_the_command_line_is_refused() {
+        for key in ["kafka.sasl.password", "kafka.properties.ssl.key.password"] {
+            let overrides = vec![format!("{key}=x")];
+            let error = load(&Sources { overrides, ..Sources::default() }).unwrap_err();
+            assert!(error.message.starts_with("secrets are refused"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_type_names_its_place() {
+        let overrides = vec!["run.shards=many".to_owned()];
+        let error = load(&Sources { overrides, ..Sources::default() }).unwrap_err();
+        assert_eq!(error.place, "--set run.shards");
+        let (_folder, sources) = file("[run]\nshards = \"x\"\n");
+        assert!(load(&sources).unwrap_err().place.ends_with("blotter.toml:2"));
+    }
+}
