@@ -7,7 +7,8 @@ use rdkafka::producer::{BaseRecord, Producer};
 
 use blotter::daemon::broker::kafka::KafkaConfig;
 use blotter::daemon::broker::{Broker, BrokerErrorKind, Event, SlotConfig};
-use blotter::daemon::topics::{TopicAdmin, TopicDefaults, TopicPlan, TopicRole};
+use blotter::daemon::topics::{TopicAdmin, TopicDefaults, TopicPlan};
+use blotter::pipeline::emit::TopicRole;
 use blotter::pipeline::record::{Header, Timestamp, TopicPartition};
 use blotter::pipeline::step::{Lookup, LookupAnswer, OutputRecord};
 
