@@ -30,7 +30,7 @@ pub(super) struct Settings<'a> {
     pub(super) has_allow_list: bool,
     pub(super) keeps_message_ids: bool,
     /// Only the built-in rules can find something.
-    may_pass_gate: bool,
+    pub(super) may_pass_gate: bool,
 }
 
 impl<'a> Settings<'a> {

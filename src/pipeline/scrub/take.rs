@@ -274,6 +274,10 @@ fn count(tally: &mut Tally, record: &SourceRecord<'_>, redacted: &RedactedRecord
     tally.record(tenant, redacted.fields().service.unwrap_or_default(), redacted.facts().severity);
     tally.bytes(record.size_bytes(), redacted.size_bytes());
     let report = redacted.report();
+    if let Some(bot) = redacted.facts().bot {
+        tally.add(Metric::BotTurns, &[tenant], u64::from(bot.turn.is_some() || bot.fallback));
+        tally.add(Metric::BotFallbacks, &[tenant], u64::from(bot.fallback));
+    }
     if report.is_clean() {
         return;
     }
@@ -286,10 +290,6 @@ fn count(tally: &mut Tally, record: &SourceRecord<'_>, redacted: &RedactedRecord
             tally.add(Metric::RecordsMasked, &[reason.name()], 1);
         }
         tally.add(Metric::DefaultKeyTokens, &[], u64::from(part.default_keys));
-    }
-    if let Some(bot) = redacted.facts().bot {
-        tally.add(Metric::BotTurns, &[tenant], u64::from(bot.turn.is_some() || bot.fallback));
-        tally.add(Metric::BotFallbacks, &[tenant], u64::from(bot.fallback));
     }
 }
 
