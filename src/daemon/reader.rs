@@ -226,7 +226,7 @@ fn is_passing(error: &KafkaError) -> bool {
 
 impl TopicReader for embedded::Cluster {
     fn topics(&mut self) -> Result<BTreeMap<String, i32>, BrokerError> {
-        let all = embedded::Cluster::topics(self).into_iter();
+        let all = Self::topics(self).into_iter();
         Ok(all.map(|(name, config)| (name.to_string(), config.partitions)).collect())
     }
 
@@ -244,7 +244,7 @@ impl TopicReader for embedded::Cluster {
     ) -> Result<(), BrokerError> {
         let isolation = embedded::Isolation::ReadCommitted;
         let (records, _) =
-            embedded::Cluster::read(self, topic_partition, isolation, from).map_err(model_error)?;
+            Self::read(self, topic_partition, isolation, from).map_err(model_error)?;
         for record in records.iter().take_while(|record| record.offset < to) {
             let headers: Vec<Header<'_>> = record
                 .body

@@ -87,8 +87,8 @@ fn redacted(
     produced: &BTreeMap<i32, Vec<Message>>,
     out: &Path,
 ) -> Result<Redacted, Failure> {
-    let mut found = Redacted::default();
-    found.produced = produced.values().map(|all| all.len() as u64).sum();
+    let count = produced.values().map(|all| all.len() as u64).sum();
+    let mut found = Redacted { produced: count, ..Redacted::default() };
     let mut text = String::new();
     let mut next: BTreeMap<i32, usize> = BTreeMap::new();
     reader.read_topic(&settings.names.redacted.topic(source), &mut |record| {
@@ -163,9 +163,9 @@ fn audit(
 fn sessions(metrics: &str) -> Option<(u64, u64)> {
     let sum = |name: &str| {
         let lines = metrics.lines().filter(|line| line.starts_with(name));
-        let values: Vec<f64> =
+        let values: Vec<u64> =
             lines.filter_map(|line| line.rsplit(' ').next()?.parse().ok()).collect();
-        (!values.is_empty()).then(|| values.iter().sum::<f64>() as u64)
+        (!values.is_empty()).then(|| values.iter().sum())
     };
     Some((sum("blotter_bot_sessions_total{")?, sum("blotter_bot_sessions_handed_over_total{")?))
 }

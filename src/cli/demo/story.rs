@@ -145,9 +145,12 @@ impl Story {
 
     fn produce(&mut self, phase: Phase) -> Result<(), Failure> {
         let message = self.traffic.next(phase, self.clock.now());
-        let hash = message.key.as_ref().map_or(self.clock.monotonic().subsec_micros(), |key| {
-            key.bytes().fold(17, |hash: u32, byte| hash.wrapping_mul(31) + u32::from(byte))
-        });
+        let hash = message
+            .key
+            .as_ref()
+            .unwrap_or(&message.value)
+            .bytes()
+            .fold(17, |hash: u32, byte| hash.wrapping_mul(31).wrapping_add(u32::from(byte)));
         let partition = i32::try_from(hash % PARTITIONS.unsigned_abs()).unwrap_or_default();
         self.world.produce(partition, message.key.as_deref(), &message.value)?;
         self.produced.entry(partition).or_default().push(message);
@@ -236,7 +239,7 @@ impl Story {
         let sessions = sum("blotter_handover_ratio_sessions{");
         let handed_over = sum("blotter_handover_ratio_sessions_handed_over{");
         let percent = |ratio: Option<f64>| {
-            ratio.map_or("   -".to_owned(), |r| format!("{:3.0} %", r * 100.0))
+            ratio.map_or_else(|| "   -".to_owned(), |ratio| format!("{:3.0} %", ratio * 100.0))
         };
         self.say(&format!(
             "   {:>4.1} s  booking-api errors of {INCIDENT_TENANT} (20 s): {}   handovers: {handed_over:.0} of {sessions:.0} sessions",

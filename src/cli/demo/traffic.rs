@@ -245,7 +245,7 @@ impl Traffic {
             r#"{{"ts":{},"level":"debug","service":"scheduler","msg":"tick","seq":{},"uuid":"{:08x}-1c2d-4e5f-8a9b-{:012x}","next":{}}}"#,
             now.millis(),
             self.serial,
-            self.random.wide() as u32,
+            self.random.below(1 << 30),
             self.random.below(1 << 40),
             now.millis() + 60_000,
         );

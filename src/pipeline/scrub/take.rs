@@ -191,9 +191,10 @@ fn entries(
         .tenant()
         .zip(redacted.tenant_assurance())
         .map(|(id, assurance)| TenantFact { id: id.as_str(), assurance: assurance_of(assurance) });
-    if let (Some(_), Some(action)) =
-        (redacted.facts().staff_action, redacted.fields().action.or(redacted.fields().event))
-    {
+    if let (Some(_), Some(action)) = (
+        redacted.facts().staff_action,
+        redacted.fields().action.or_else(|| redacted.fields().event),
+    ) {
         let body = Action {
             offset: record.offset,
             timestamp: record.timestamp,

@@ -247,8 +247,8 @@ impl Broker for Script {
     fn commit(&mut self, _timeout: Duration) -> Result<(), BrokerError> {
         let mut world = self.0.borrow_mut();
         let error = world.fails("commit");
-        if error.is_some() && world.answers_lost == 0 {
-            return Err(error.expect("just seen"));
+        if let (Some(error), 0) = (&error, world.answers_lost) {
+            return Err(error.clone());
         }
         let (mut outputs, offsets) =
             (std::mem::take(&mut world.open), std::mem::take(&mut world.offsets));
