@@ -20,6 +20,7 @@ mod detect;
 mod email;
 mod engine;
 mod finding;
+mod gate;
 mod json;
 mod partial;
 mod phone;
@@ -27,6 +28,7 @@ mod record;
 mod redactor;
 mod rewrite;
 mod rules;
+mod scan;
 mod views;
 mod walk;
 

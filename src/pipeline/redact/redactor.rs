@@ -79,7 +79,7 @@ impl Redactor {
         out.clear();
         self.findings.clear();
         self.missing_epoch = None;
-        if let Some(name) = not_text(input) {
+        if let Some(name) = looks_binary(input).then(|| not_text(input)).flatten() {
             return Report { disposition: Disposition::NotText(name), ..Report::default() };
         }
         let policy = Arc::clone(&self.policy);
@@ -206,6 +206,14 @@ impl Redactor {
         self.lossy = lossy;
         result.map(|report| Report { disposition: Disposition::StrictMasked(reason), ..report })
     }
+}
+
+/// Whether the first bytes hold a control character, or bytes outside ASCII: no binary format
+/// begins without.
+fn looks_binary(input: &[u8]) -> bool {
+    let sample = &input[..input.len().min(512)];
+    let is_odd = |byte: u8| byte < b'\t' || (0x0e..0x20).contains(&byte) || byte >= 0x80;
+    sample.iter().fold(false, |any, byte| any | is_odd(*byte))
 }
 
 impl Scope<'_> {
