@@ -105,7 +105,7 @@ impl Engine {
         self.findings.clear();
         self.rejected.clear();
         self.paths.0.clear();
-        if settings.may_pass_gate && !self.gate.needs_scan(input) {
+        if settings.may_pass_gate && !self.gate.needs_scan(input, settings.threshold) {
             return Ok(());
         }
         Walk::new(self, settings).record(input)?;

@@ -5,6 +5,7 @@
 use super::context::{FieldClass, local_field};
 use super::email;
 use super::phone::{DIGITS_MIN, has_open_digits};
+use super::rules::Rule;
 use super::scan::{Masks, masks};
 use super::views::{folds, hides_quoted_printable};
 
@@ -26,7 +27,7 @@ struct Structure {
 
 impl Gate {
     /// `false` only if a scan of `record` would find nothing and refuse nothing.
-    pub(super) fn needs_scan(&mut self, record: &[u8]) -> bool {
+    pub(super) fn needs_scan(&mut self, record: &[u8], threshold: i16) -> bool {
         self.digits.clear();
         self.numbers.clear();
         let begins_as_json = record.trim_ascii_start().first() == Some(&b'{');
@@ -54,11 +55,11 @@ impl Gate {
         let is_broken = structure.in_string || structure.depth != 0;
         begins_as_json && is_broken
             || at_word && email::may_be_obfuscated(record)
-            || self.has_suspicious_number(record)
+            || self.has_suspicious_number(record, threshold)
     }
 
     /// Whether a run of digits may be a phone number.
-    fn has_suspicious_number(&self, record: &[u8]) -> bool {
+    fn has_suspicious_number(&self, record: &[u8], threshold: i16) -> bool {
         let words = &self.numbers;
         for (index, &word) in words.iter().enumerate() {
             let next = words.get(index + 1).copied().unwrap_or(0);
@@ -78,7 +79,9 @@ impl Gate {
                 let start = index * 64 + starts.trailing_zeros() as usize;
                 starts &= starts - 1;
                 let end = self.run_end(start);
-                if self.digit_count(start, end) >= DIGITS_MIN && is_suspicious(record, start, end) {
+                if self.digit_count(start, end) >= DIGITS_MIN
+                    && is_suspicious(record, start, end, threshold)
+                {
                     return true;
                 }
             }
@@ -203,7 +206,7 @@ fn has_at_sign(record: &[u8], offset: usize, mut at_word: u64) -> bool {
 }
 
 /// Whether the run of digits and signs `start..end` may be a phone number.
-fn is_suspicious(record: &[u8], start: usize, end: usize) -> bool {
+fn is_suspicious(record: &[u8], start: usize, end: usize, threshold: i16) -> bool {
     let run = &record[start..end];
     if memchr::memchr2(b'\\', b'+', run).is_some() {
         return true;
@@ -214,7 +217,7 @@ fn is_suspicious(record: &[u8], start: usize, end: usize) -> bool {
         return false;
     }
     let is_one = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
-    if record[first..last].iter().all(is_one) && is_of_other_field(record, first, last) {
+    if record[first..last].iter().all(is_one) && is_of_other_field(record, first, last, threshold) {
         return false;
     }
     has_open_digits(record, first, last)
@@ -237,7 +240,7 @@ fn begins_with_date(record: &[u8], first: usize, last: usize) -> bool {
 
 /// Whether the token around the digits `first..last` (an id with letters and hyphens, a decimal
 /// number) is the whole value of a field that holds something else.
-fn is_of_other_field(record: &[u8], first: usize, last: usize) -> bool {
+fn is_of_other_field(record: &[u8], first: usize, last: usize, threshold: i16) -> bool {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
     let before = record[..first].iter().rev().take(TOKEN_BYTES_MAX);
     let start = first - before.take_while(|byte| is_token(**byte)).count();
@@ -251,9 +254,76 @@ fn is_of_other_field(record: &[u8], first: usize, last: usize) -> bool {
         Some(b'=') => matches!(closing, b' ' | b'"' | b'&' | b'\\'),
         _ => false,
     };
-    is_whole
-        && matches!(local_field(record, start), Some(FieldClass::Negative | FieldClass::MessageId))
+    if !is_whole {
+        return false;
+    }
+    match local_field(record, start) {
+        Some(FieldClass::Negative | FieldClass::MessageId) => true,
+        // Nothing but the numbering plan can speak for bare digits here, and its word alone is
+        // never enough. (An exit code is another matter, and so are words behind.)
+        Some(FieldClass::Other) => {
+            BARE_MAX + Rule::FieldUnknown.weight() < threshold
+                && is_bare(record, first, last)
+                && closing != b' '
+        }
+        Some(FieldClass::Person) => {
+            BARE_MAX < threshold && is_bare(record, first, last) && closing != b' '
+        }
+        _ => false,
+    }
 }
+
+/// Digits alone, without an exit code.
+fn is_bare(record: &[u8], first: usize, last: usize) -> bool {
+    let digits = &record[first..last];
+    digits.iter().all(u8::is_ascii_digit) && digits[0] != b'0'
+}
+
+/// The most that the numbering plans can say for bare digits without an exit code.
+const BARE_MAX: i16 = {
+    let valid = Rule::NationalValid.weight() + Rule::NationalTrunk.weight();
+    let bare = Rule::NationalPossible.weight() + Rule::BareInternational.weight();
+    Rule::BareHome.weight() + if valid > bare { valid } else { bare }
+};
 
 /// Longer tokens are looked at closely.
 const TOKEN_BYTES_MAX: usize = 80;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::redact::rules::THRESHOLD_BALANCED;
+
+    #[test]
+    fn ordinary_lines_leave_at_once() {
+        let head = r#"{"ts":"2026-11-05T10:12:13.123Z","level":"info","service":"booking-api","tenant":"salon-17","trace_id":"42c4bd103b428ea8c6d49daaa4f15033","span_id":"0123456789012345","request_id":"18381323-5844-4942-8188-795312590847","at":1763600000123,"order_id":"9543109277","ip":"10.20.130.140","amount":4321.12,"version":"v1.2.3","duration_ms":899.123,"#;
+        for rest in [
+            r#""msg":"slots, 12 of 40 staff free","path":"/api/v1/slots?from=2026-11-20&staff=74271857","status":200}"#,
+            r#""msg":"bot.turn","session":"01RKWE6012345678","text":"do you have a slot at half past ten?"}"#,
+            r#""msg":"rebalanced","offset":3993370178,"lag":7776657,"thread":"http-nio-8080-exec-169"}"#,
+            r#""msg":"line one\nline \"two\"","node":"ip-10-17-194-102.ap-south-1.compute.internal"}"#,
+            r#""msg":"café für Größe, mañana","uid":"be793e89-2cc3-4f99-9884-9c6a624a84bc"}"#,
+        ] {
+            let line = format!("{head}{rest}");
+            assert!(!Gate::default().needs_scan(line.as_bytes(), THRESHOLD_BALANCED), "{rest}");
+        }
+    }
+
+    #[test]
+    fn what_may_hold_something_is_looked_at() {
+        for line in [
+            r#"{"phone":"9876543210"}"#,
+            r#"{"phone":9876543210}"#,
+            r#"{"x":"asha\u0040x.in"}"#,
+            r#"{"a":1"#,
+            "call 98765 43210",
+            "x %40 y",
+            "\u{ff11}",
+            "name at gmail dot com",
+            "+4915112345678",
+            r#"{"id":"9876543210 is my number"}"#,
+        ] {
+            assert!(Gate::default().needs_scan(line.as_bytes(), THRESHOLD_BALANCED), "{line}");
+        }
+    }
+}
