@@ -32,13 +32,11 @@ regions = ["IN", "DE"]   # whose national phone formats count
 
 pub(super) fn run(arguments: &InitArguments) -> Result<Exit, Failure> {
     let shown = arguments.file.display().to_string();
-    let mut file = std::fs::File::create_new(&arguments.file)
-        .map_err(|error| Failure::io(&shown, &error))?;
+    let mut file =
+        std::fs::File::create_new(&arguments.file).map_err(|error| Failure::io(&shown, &error))?;
     file.write_all(TEMPLATE.as_bytes()).map_err(|error| Failure::io(&shown, &error))?;
     let next = format!("wrote {shown}; next: blotter check --config {shown} --probe\n");
-    std::io::stdout()
-        .write_all(next.as_bytes())
-        .map_err(|error| Failure::io("stdout", &error))?;
+    std::io::stdout().write_all(next.as_bytes()).map_err(|error| Failure::io("stdout", &error))?;
     Ok(Exit::Success)
 }
 

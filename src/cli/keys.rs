@@ -8,7 +8,9 @@ use clap::{Args, Subcommand};
 use super::exit::{Exit, Failure};
 use super::{Common, print};
 use crate::daemon::clock::{Clock, SystemClock};
-use crate::daemon::keys::{self, KeysError, certificate_text, change_keyring, open_or_create, random};
+use crate::daemon::keys::{
+    self, KeysError, certificate_text, change_keyring, open_or_create, random,
+};
 use crate::pipeline::record::{TenantId, Timestamp};
 use crate::pipeline::redact::token::EpochId;
 use crate::settings::Settings;
@@ -71,7 +73,8 @@ pub(super) fn run(common: &Common, arguments: &KeysArguments) -> Result<Exit, Fa
     match &arguments.command {
         KeysCommand::Create(TenantArguments { tenant: None, .. }) => create(&settings, kek, now),
         KeysCommand::Create(tenant) => {
-            let (tenant, from) = (tenant_of(tenant.tenant.as_deref())?, time_of(tenant.not_before.as_deref(), now)?);
+            let (tenant, from) =
+                (tenant_of(tenant.tenant.as_deref())?, time_of(tenant.not_before.as_deref(), now)?);
             let tenant = tenant.expect("the other arm has none");
             change_keyring(&folder, kek, |file, kek| {
                 file.add_tenant(kek, &tenant, from, &mut random).map_err(|error| error.to_string())
@@ -80,11 +83,16 @@ pub(super) fn run(common: &Common, arguments: &KeysArguments) -> Result<Exit, Fa
             Ok(Exit::Success)
         }
         KeysCommand::Rotate(rotate) => {
-            let (tenant, from) = (tenant_of(rotate.tenant.as_deref())?, time_of(rotate.not_before.as_deref(), now)?);
+            let (tenant, from) =
+                (tenant_of(rotate.tenant.as_deref())?, time_of(rotate.not_before.as_deref(), now)?);
             let epoch = change_keyring(&folder, kek, |file, kek| {
-                file.rotate(kek, tenant.as_ref(), from, &mut random).map_err(|error| error.to_string())
+                file.rotate(kek, tenant.as_ref(), from, &mut random)
+                    .map_err(|error| error.to_string())
             })?;
-            print(&format!("epoch {epoch} begins at {}; restart the daemons before then\n", from.to_rfc3339()))?;
+            print(&format!(
+                "epoch {epoch} begins at {}; restart the daemons before then\n",
+                from.to_rfc3339()
+            ))?;
             Ok(Exit::Success)
         }
         KeysCommand::Shred(shred) => {
@@ -93,7 +101,8 @@ pub(super) fn run(common: &Common, arguments: &KeysArguments) -> Result<Exit, Fa
             }
             let tenant = tenant_of(shred.tenant.as_deref())?;
             let epoch = shred.epoch.as_deref().map(|text| {
-                EpochId::parse(text).ok_or_else(|| Failure::new(Exit::Usage, format!("`{text}` is no epoch")))
+                EpochId::parse(text)
+                    .ok_or_else(|| Failure::new(Exit::Usage, format!("`{text}` is no epoch")))
             });
             let epoch = epoch.transpose()?;
             let count = change_keyring(&folder, kek, |file, _| {
@@ -136,7 +145,8 @@ fn certify_instance(settings: &Settings, arguments: &CertifyArguments) -> Result
 
 fn tenant_of(text: Option<&str>) -> Result<Option<TenantId>, Failure> {
     text.map(|text| {
-        TenantId::new(text).ok_or_else(|| Failure::new(Exit::Usage, format!("`{text}` is no tenant id")))
+        TenantId::new(text)
+            .ok_or_else(|| Failure::new(Exit::Usage, format!("`{text}` is no tenant id")))
     })
     .transpose()
 }

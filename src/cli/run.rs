@@ -13,10 +13,10 @@ use crate::daemon::clock::{Clock, SystemClock};
 use crate::daemon::http;
 use crate::daemon::keys::open_or_create;
 use crate::daemon::metrics::Metrics;
+use crate::daemon::reader::KafkaReader;
 use crate::daemon::service::{RegistrySink, Service, StartFacts};
 use crate::daemon::shard::{FaultHook, FaultPoint, MarkerFile, NoFaults, Stop, StopLevel};
 use crate::daemon::supervisor::{End, Supervisor, log_panics_without_content};
-use crate::daemon::reader::KafkaReader;
 use crate::daemon::telemetry;
 use crate::pipeline::limits::METRIC_EXPIRY_LOOK_MS;
 use crate::pipeline::metric::Metric;
@@ -55,10 +55,14 @@ pub(super) fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Fail
     Ok(match end {
         End::Stopped => Exit::Success,
         End::Stuck => {
-            return Err(Failure::new(Exit::Software, "a shard did not stop in time; what was open is aborted by its next owner"));
+            return Err(Failure::new(
+                Exit::Software,
+                "a shard did not stop in time; what was open is aborted by its next owner",
+            ));
         }
         End::InstanceFenced { instance_id } => {
-            let message = format!("a newer process holds the instance id `{instance_id}`: this one ends");
+            let message =
+                format!("a newer process holds the instance id `{instance_id}`: this one ends");
             return Err(Failure::new(Exit::Config, message));
         }
     })
@@ -79,7 +83,10 @@ impl RunArguments {
 /// What `run` needs beyond valid settings.
 fn require(settings: &Settings) -> Result<(), Failure> {
     let missing = |key: &str, flag: &str| {
-        Err(Failure::new(Exit::Config, format!("{key}: is empty; name it in a file, or say {flag}")))
+        Err(Failure::new(
+            Exit::Config,
+            format!("{key}: is empty; name it in a file, or say {flag}"),
+        ))
     };
     if settings.kafka.brokers.is_empty() {
         return missing("kafka.brokers", "--brokers HOST:PORT");
@@ -94,7 +101,8 @@ fn require(settings: &Settings) -> Result<(), Failure> {
 fn prepare_topics(settings: &Settings) -> Result<StartFacts, Failure> {
     let (admin, topology) = discover(settings)?;
     if let Some(missing) = topology.missing_sources.first() {
-        let message = format!("input.topics: `{missing}` does not exist at {}", settings.kafka.brokers);
+        let message =
+            format!("input.topics: `{missing}` does not exist at {}", settings.kafka.brokers);
         return Err(Failure::new(Exit::Config, message));
     }
     if settings.topics.create {
@@ -107,7 +115,10 @@ fn prepare_topics(settings: &Settings) -> Result<StartFacts, Failure> {
         tracing::warn!(%difference, "topic differs from what is needed");
     }
     if let Some(difference) = missing.iter().find(|difference| difference.what == "missing") {
-        return Err(Failure::new(Exit::Config, format!("{difference} (or run with --create-topics)")));
+        return Err(Failure::new(
+            Exit::Config,
+            format!("{difference} (or run with --create-topics)"),
+        ));
     }
     let group = format!("{}-scrub", settings.group.id);
     let reader = KafkaReader::connect(&settings.kafka, &group, ADMIN_TIMEOUT)?;
@@ -122,7 +133,10 @@ fn serve(settings: &Settings, service: &Service, clock: SystemClock) -> Result<E
         .build()
         .map_err(|error| Failure::io("runtime", &error))?;
     let metrics = Arc::new(Metrics::new());
-    metrics.apply(&[Metric::BuildInfo.update(&[env!("CARGO_PKG_VERSION"), revision()], 1.0)], clock.now());
+    metrics.apply(
+        &[Metric::BuildInfo.update(&[env!("CARGO_PKG_VERSION"), revision()], 1.0)],
+        clock.now(),
+    );
     let listener = match settings.http {
         Some(address) => {
             let bound = runtime.block_on(http::bind(address));
@@ -135,8 +149,13 @@ fn serve(settings: &Settings, service: &Service, clock: SystemClock) -> Result<E
     let sink = RegistrySink { metrics: Arc::clone(&metrics), clock };
     let connector = KafkaConnector::new(settings.kafka.clone())
         .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
-    let mut supervisor =
-        Supervisor::new(Arc::new(connector), clock, Arc::new(sink), faults(settings)?, stop.clone());
+    let mut supervisor = Supervisor::new(
+        Arc::new(connector),
+        clock,
+        Arc::new(sink),
+        faults(settings)?,
+        stop.clone(),
+    );
     let probes = service
         .spawn(&mut supervisor, clock, stop)
         .map_err(|error| Failure::io("shard thread", &error))?;

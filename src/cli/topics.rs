@@ -73,7 +73,9 @@ pub(super) fn discover(settings: &Settings) -> Result<(TopicAdmin, Topology), Fa
 /// One line per source topic that is not there.
 pub(super) fn missing_sources(topology: &Topology) -> String {
     let line = |topic: &String| {
-        format!("source topic {topic}: does not exist; blotter reads topics, it does not make sources\n")
+        format!(
+            "source topic {topic}: does not exist; blotter reads topics, it does not make sources\n"
+        )
     };
     topology.missing_sources.iter().map(line).collect()
 }

@@ -231,16 +231,20 @@ impl Files {
         deployment_key: &PublicKey,
     ) -> Result<Certificate, KeysError> {
         let path = self.folder.join(CERTIFICATE_FILE);
-        let invalid = |reason: &str| KeysError::Invalid { path: path.clone(), reason: reason.to_owned() };
+        let invalid =
+            |reason: &str| KeysError::Invalid { path: path.clone(), reason: reason.to_owned() };
         if self.folder.join(DEPLOYMENT_KEY_FILE).exists() {
             let key = InstanceKey::public_of_seed(seed);
             return Ok(self.deployment_key()?.certify(deployment.as_str(), key));
         }
         let text = fs::read_to_string(&path).map_err(|error| io_error(&path, error))?;
-        let certificate = parse_certificate(text.trim())
-            .ok_or_else(|| invalid("expected a public key and a signature, as `keys certify` writes them"))?;
+        let certificate = parse_certificate(text.trim()).ok_or_else(|| {
+            invalid("expected a public key and a signature, as `keys certify` writes them")
+        })?;
         if !certificate.is_valid(deployment_key, deployment.as_str()) {
-            return Err(invalid("the deployment key did not sign this certificate for this deployment"));
+            return Err(invalid(
+                "the deployment key did not sign this certificate for this deployment",
+            ));
         }
         Ok(certificate)
     }

@@ -83,7 +83,8 @@ impl Service {
             let plan = self.plan("scrub", index, self.scrub_subscription());
             shards.push((plan.config.shard.clone(), plan.health.clone()));
             let (settings, keys) = (Arc::clone(&self.settings), Arc::clone(&self.keys));
-            let (facts, instance) = (Arc::clone(&self.facts), InstanceName::new(&plan.config.shard));
+            let (facts, instance) =
+                (Arc::clone(&self.facts), InstanceName::new(&plan.config.shard));
             supervisor.spawn(plan, move |_| scrub(&settings, &keys, &facts, &instance))?;
         }
         if let Some(measure) = self.settings.measure {
@@ -93,7 +94,11 @@ impl Service {
                 let config = WatchConfig {
                     measures_topic: Arc::clone(&self.settings.names.measures),
                     state_topic: Arc::clone(&self.settings.names.watch_state),
-                    alerts_topic: self.settings.alert.as_ref().map(|_| Arc::clone(&self.settings.names.alerts)),
+                    alerts_topic: self
+                        .settings
+                        .alert
+                        .as_ref()
+                        .map(|_| Arc::clone(&self.settings.names.alerts)),
                     rules: self.settings.alert.clone().unwrap_or_default(),
                     error_window_ms: measure.error_window_ms,
                     handover_window_ms: measure.handover_window_ms,
@@ -146,7 +151,12 @@ impl Service {
     }
 }
 
-fn scrub(settings: &Settings, keys: &KeyMaterial, facts: &StartFacts, instance: &InstanceName) -> Scrub {
+fn scrub(
+    settings: &Settings,
+    keys: &KeyMaterial,
+    facts: &StartFacts,
+    instance: &InstanceName,
+) -> Scrub {
     let start = match settings.input.start {
         StartPosition::Earliest => AuditStart::Earliest,
         StartPosition::Latest => AuditStart::Latest,
@@ -184,7 +194,8 @@ fn scrub(settings: &Settings, keys: &KeyMaterial, facts: &StartFacts, instance: 
             partitions: facts.measures_partitions,
         }),
     };
-    let redactor = Redactor::new(Arc::clone(&settings.policy)).with_keyring(Arc::clone(&keys.keyring));
+    let redactor =
+        Redactor::new(Arc::clone(&settings.policy)).with_keyring(Arc::clone(&keys.keyring));
     Scrub::new(config, Ingest::new(settings.ingest.clone()), redactor)
 }
 

@@ -80,7 +80,9 @@ impl Topology {
 fn sources(listed: &BTreeMap<String, i32>, settings: &Settings) -> BTreeMap<String, i32> {
     let whole = settings.input.patterns.iter().map(|pattern| format!("^(?:{pattern})$"));
     let patterns: Vec<regex::Regex> = whole
-        .map(|pattern| regex::Regex::new(&pattern).expect("patterns were checked with the settings"))
+        .map(|pattern| {
+            regex::Regex::new(&pattern).expect("patterns were checked with the settings")
+        })
         .collect();
     let wanted = |topic: &str| {
         settings.input.topics.iter().any(|named| &**named == topic)

@@ -315,7 +315,6 @@ pub const PRODUCED_RECORD_BYTES_MAX: usize = 32 << 20;
 /// tokens may be longer than what they replace, and headers are added.
 pub const OUTPUT_RECORD_HEADROOM_BYTES: u64 = 256 << 10;
 
-
 // embedded broker
 
 /// Bytes in the producer's queue of the broker in memory, as `queue.buffering.max.kbytes` of the

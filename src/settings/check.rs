@@ -9,9 +9,7 @@ use zeroize::Zeroizing;
 
 use super::load::{Loaded, SettingsError};
 use super::raw::Secret;
-use super::{
-    Audit, Fault, Group, Input, Keys, Log, Measure, Run, Settings, StartPosition, Topics,
-};
+use super::{Audit, Fault, Group, Input, Keys, Log, Measure, Run, Settings, StartPosition, Topics};
 use crate::daemon::broker::kafka::{KafkaConfig, Sasl, Security, Tls};
 use crate::daemon::telemetry::LogFormat;
 use crate::pipeline::alert::Rules;
@@ -27,10 +25,10 @@ type Checked<T> = Result<T, SettingsError>;
 pub(super) fn settings(loaded: &Loaded) -> Checked<Settings> {
     let raw = &loaded.raw;
     let names = Arc::new(names(loaded)?);
-    let policy = Policy::new(&raw.redact)
-        .map_err(|error| loaded.error("redact", error.to_string()))?;
-    let ingest = IngestRules::new(&raw.ingest)
-        .map_err(|error| loaded.error("ingest", error.to_string()))?;
+    let policy =
+        Policy::new(&raw.redact).map_err(|error| loaded.error("redact", error.to_string()))?;
+    let ingest =
+        IngestRules::new(&raw.ingest).map_err(|error| loaded.error("ingest", error.to_string()))?;
     let http = if raw.http.enabled {
         let address = raw.http.listen.parse();
         Some(address.map_err(|_| loaded.error("http.listen", "expected ADDRESS:PORT"))?)
@@ -59,9 +57,8 @@ pub(super) fn settings(loaded: &Loaded) -> Checked<Settings> {
 
 fn names(loaded: &Loaded) -> Checked<TopicNames> {
     let output = &loaded.raw.output;
-    let at = |key: &'static str| {
-        move |error: TopicTemplateError| loaded.error(key, error.to_string())
-    };
+    let at =
+        |key: &'static str| move |error: TopicTemplateError| loaded.error(key, error.to_string());
     let names = TopicNames {
         redacted: TopicTemplate::parse(&output.redacted).map_err(at("output.redacted"))?,
         audit: TopicTemplate::parse(&output.audit).map_err(at("output.audit"))?,
@@ -120,7 +117,8 @@ fn kafka(loaded: &Loaded) -> Checked<KafkaConfig> {
 
 fn kafka_tls(loaded: &Loaded) -> Checked<Tls> {
     let raw = &loaded.raw.kafka.tls;
-    let password = secret(loaded, "kafka.tls.key_password", &raw.key_password, &raw.key_password_file)?;
+    let password =
+        secret(loaded, "kafka.tls.key_password", &raw.key_password, &raw.key_password_file)?;
     Ok(Tls {
         ca_file: raw.ca_file.clone(),
         certificate_file: raw.certificate_file.clone(),
@@ -159,22 +157,26 @@ fn input(loaded: &Loaded, names: &TopicNames) -> Checked<Input> {
     let raw = &loaded.raw.input;
     let mut topics = Vec::new();
     for topic in &raw.topics {
-        let name = topic_name(topic).map_err(|error| loaded.error("input.topics", error.to_string()))?;
+        let name =
+            topic_name(topic).map_err(|error| loaded.error("input.topics", error.to_string()))?;
         if names.is_own(topic) {
-            let message = format!("`{topic}` is one of blotter's own outputs: it would read what it writes");
+            let message =
+                format!("`{topic}` is one of blotter's own outputs: it would read what it writes");
             return Err(loaded.error("input.topics", message));
         }
         topics.push(name);
     }
     for pattern in &raw.patterns {
-        regex::Regex::new(pattern).map_err(|error| loaded.error("input.patterns", error.to_string()))?;
+        regex::Regex::new(pattern)
+            .map_err(|error| loaded.error("input.patterns", error.to_string()))?;
     }
     let start = match raw.start.as_str() {
         "earliest" => StartPosition::Earliest,
         "latest" => StartPosition::Latest,
         time => {
             let parsed: Result<jiff::Timestamp, _> = time.parse();
-            let message = "expected earliest, latest or an RFC 3339 time such as 2026-01-31T00:00:00Z";
+            let message =
+                "expected earliest, latest or an RFC 3339 time such as 2026-01-31T00:00:00Z";
             let time = parsed.map_err(|_| loaded.error("input.start", message))?;
             StartPosition::Time(Timestamp::from_millis(time.as_millisecond()))
         }
@@ -231,7 +233,9 @@ fn run(loaded: &Loaded) -> Checked<Run> {
     if raw.watch_shards == 0 || raw.watch_shards > SHARDS_MAX {
         return Err(loaded.error("run.watch_shards", format!("must be 1 to {SHARDS_MAX}")));
     }
-    if raw.commit_interval_ms == 0 || raw.commit_interval_ms.saturating_mul(2) > raw.transaction_timeout_ms {
+    if raw.commit_interval_ms == 0
+        || raw.commit_interval_ms.saturating_mul(2) > raw.transaction_timeout_ms
+    {
         let message = "must be above 0 and at most half of run.transaction_timeout_ms";
         return Err(loaded.error("run.commit_interval_ms", message));
     }
@@ -314,14 +318,16 @@ fn alert(loaded: &Loaded) -> Checked<Option<Rules>> {
         let index = |text: &str| text.parse::<usize>().ok()?.checked_sub(defaults);
         let written = error.path.split(['[', ']']).nth(1).and_then(index);
         let rest = error.path.split_once(']').map_or("", |(_, rest)| rest);
-        let key = written.map_or_else(|| error.path.clone(), |at| format!("alert.rules[{at}]{rest}"));
+        let key =
+            written.map_or_else(|| error.path.clone(), |at| format!("alert.rules[{at}]{rest}"));
         SettingsError { place: loaded.place(&key), message: error.problem }
     })
 }
 
 fn keys(loaded: &Loaded) -> Checked<Keys> {
     let raw = &loaded.raw.keys;
-    let folder = if raw.folder.is_empty() { default_state_folder() } else { PathBuf::from(&raw.folder) };
+    let folder =
+        if raw.folder.is_empty() { default_state_folder() } else { PathBuf::from(&raw.folder) };
     let encryption_key =
         secret(loaded, "keys.encryption_key", &raw.encryption_key, &raw.encryption_key_file)?;
     Ok(Keys { folder, encryption_key })
@@ -329,7 +335,8 @@ fn keys(loaded: &Loaded) -> Checked<Keys> {
 
 fn default_state_folder() -> PathBuf {
     let environment: BTreeMap<String, String> = super::environment().into_iter().collect();
-    let set = |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let set =
+        |name: &str| environment.get(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     set("XDG_STATE_HOME")
         .or_else(|| set("HOME").map(|home| home.join(".local/state")))
         .unwrap_or_else(|| PathBuf::from("/var/lib"))
@@ -352,10 +359,8 @@ fn log(loaded: &Loaded) -> Checked<Log> {
 
 fn fault(loaded: &Loaded) -> Option<Fault> {
     let raw = &loaded.raw.debug;
-    (!raw.fault_point.is_empty()).then(|| Fault {
-        point: raw.fault_point.clone(),
-        marker: PathBuf::from(&raw.fault_marker),
-    })
+    (!raw.fault_point.is_empty())
+        .then(|| Fault { point: raw.fault_point.clone(), marker: PathBuf::from(&raw.fault_marker) })
 }
 
 /// The value itself, or the content of the file its twin names; both at once are refused.

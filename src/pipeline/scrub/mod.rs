@@ -2,8 +2,8 @@
 //! receipted, sealed and measured. SCRUB only orders the rooms; it owns source partitions.
 
 mod partition;
-mod tally;
 mod take;
+mod tally;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -209,8 +209,7 @@ impl Stage for Scrub {
         let advance = partition.answer(answer, &mut self.emitter);
         for alert in advance.alerts {
             let severity = alert.severity.to_string();
-            self.published_next
-                .push(Metric::RestoreFindings.update(&[alert.name, &severity], 1.0));
+            self.published_next.push(Metric::RestoreFindings.update(&[alert.name, &severity], 1.0));
         }
         if let (RestoreStep::Ready { .. }, Some(book)) = (&advance.step, &mut self.book) {
             book.assign(topic_partition);
@@ -367,7 +366,8 @@ impl ScrubConfig {
     fn restore_context(&self, source: &TopicPartition) -> RestoreContext {
         let known = self.starts.get(&source.topic);
         let first = known.filter(|start| source.partition < start.partitions);
-        let permission = if self.adopt.contains(source) { Permission::Adopt } else { Permission::None };
+        let permission =
+            if self.adopt.contains(source) { Permission::Adopt } else { Permission::None };
         RestoreContext {
             trust: Trust {
                 deployment: self.deployment.clone(),

@@ -9,7 +9,9 @@ use crate::pipeline::audit::{
 use crate::pipeline::emit::Emitter;
 use crate::pipeline::limits::NOT_TEXT_SAMPLE_RECORDS;
 use crate::pipeline::record::{Timestamp, TopicPartition};
-use crate::pipeline::step::{Lookup, LookupAnswer, OffsetCommit, Outputs, PartitionStop, RestoreStep};
+use crate::pipeline::step::{
+    Lookup, LookupAnswer, OffsetCommit, Outputs, PartitionStop, RestoreStep,
+};
 
 use super::{AuditConfig, ScrubConfig};
 
@@ -82,8 +84,7 @@ impl Partition {
         emitter: &mut Emitter,
     ) -> (Self, RestoreStep) {
         let (restore, step) = Restore::begin(config.restore_context(source));
-        let mut partition =
-            Self {
+        let mut partition = Self {
             source: source.clone(),
             phase: Phase::Restoring(Box::new(restore)),
             sample: TextSample::default(),

@@ -33,11 +33,11 @@ impl Scrub {
         let source = record.topic_partition;
         let Some(partition) = self.partitions.get_mut(source) else { return Ok(()) };
         let log = self.ingest.parse(record);
-        let redacted =
-            match RedactedRecord::new(record, &log, &mut self.redactor, &mut self.buffer) {
-                Ok(redacted) => redacted,
-                Err(missing) => return Err(self.pause_for_key(record, &missing)),
-            };
+        let redacted = match RedactedRecord::new(record, &log, &mut self.redactor, &mut self.buffer)
+        {
+            Ok(redacted) => redacted,
+            Err(missing) => return Err(self.pause_for_key(record, &missing)),
+        };
         if let Disposition::NotText(name) = redacted.report().value.disposition {
             self.not_text(source, record.offset, name);
             self.dead_letter(record, name, now, outputs);
@@ -102,8 +102,7 @@ impl Scrub {
     }
 
     fn seal_if_full(&mut self, source: &TopicPartition, now: Timestamp, outputs: &mut Outputs) {
-        let (Some(audit), Some(partition)) =
-            (&self.config.audit, self.partitions.get_mut(source))
+        let (Some(audit), Some(partition)) = (&self.config.audit, self.partitions.get_mut(source))
         else {
             return;
         };
@@ -114,13 +113,18 @@ impl Scrub {
     }
 
     /// A token needs a key epoch that the keyring does not hold: the partition waits for it.
-    fn pause_for_key(&mut self, record: &SourceRecord<'_>, missing: &MissingEpoch) -> RecordFailure {
+    fn pause_for_key(
+        &mut self,
+        record: &SourceRecord<'_>,
+        missing: &MissingEpoch,
+    ) -> RecordFailure {
         let reason = "key_epoch_missing";
         let stop = PartitionStop {
             reason,
             detail: format!("record {}: {missing}", record.offset),
-            command: "add the epoch to the keyring and restart; `blotter keys rotate` makes new ones"
-                .to_owned(),
+            command:
+                "add the epoch to the keyring and restart; `blotter keys rotate` makes new ones"
+                    .to_owned(),
         };
         self.pauses.push((record.topic_partition.clone(), stop));
         RecordFailure {
@@ -138,7 +142,9 @@ impl Scrub {
         }
         let stop = PartitionStop {
             reason: "not_text",
-            detail: format!("over half of the first records are {name}; the newest at offset {offset}"),
+            detail: format!(
+                "over half of the first records are {name}; the newest at offset {offset}"
+            ),
             command: "leave the topic out of input.topics, or have it written as text".to_owned(),
         };
         self.pauses.push((source.clone(), stop));
@@ -181,10 +187,13 @@ fn entries(
 ) {
     let Some(ledger) = state.ledger() else { return };
     let counts = counts(redacted.report());
-    let tenant = redacted.tenant().zip(redacted.tenant_assurance()).map(|(id, assurance)| {
-        TenantFact { id: id.as_str(), assurance: assurance_of(assurance) }
-    });
-    if let (Some(_), Some(action)) = (redacted.facts().staff_action, redacted.fields().action.or(redacted.fields().event)) {
+    let tenant = redacted
+        .tenant()
+        .zip(redacted.tenant_assurance())
+        .map(|(id, assurance)| TenantFact { id: id.as_str(), assurance: assurance_of(assurance) });
+    if let (Some(_), Some(action)) =
+        (redacted.facts().staff_action, redacted.fields().action.or(redacted.fields().event))
+    {
         let body = Action {
             offset: record.offset,
             timestamp: record.timestamp,
@@ -230,8 +239,11 @@ const fn assurance_of(assurance: ingest::Assurance) -> Assurance {
     }
 }
 
-const KINDS: [(EntityKind, &str); 3] =
-    [(EntityKind::Email, "email"), (EntityKind::Phone, "phone"), (EntityKind::Custom(0), "pattern")];
+const KINDS: [(EntityKind, &str); 3] = [
+    (EntityKind::Email, "email"),
+    (EntityKind::Phone, "phone"),
+    (EntityKind::Custom(0), "pattern"),
+];
 
 /// What was found where: the value by class, key and headers as wholes.
 fn counts(report: &RecordReport) -> Vec<Count> {
