@@ -21,6 +21,10 @@ use crate::world::{DRIVER, World};
 
 /// The group whose offsets say what has been read.
 const GROUP: &str = "blotter-scrub";
+const WATCH_GROUP: &str = "blotter-watch";
+
+/// A source that has grown this far grows no further.
+const PARTITIONS_MAX: i32 = 6;
 
 /// Virtual time within which a calm deployment has read everything.
 const CALM_MS_MAX: i64 = 300_000;
@@ -117,11 +121,13 @@ impl Scene {
         let until = self.world.cluster.now().plus_millis(self.plan.storm_ms);
         while self.world.cluster.now() < until {
             self.fleet.tend()?;
-            let (pause, action) = self.world.random(|rng| (rng.between(10, 800), rng.below(18)));
+            let (pause, action) = self.world.random(|rng| (rng.between(10, 800), rng.below(20)));
             match action {
                 0..=9 => self.produce(&[]),
                 10 => self.fence_one(),
                 11 => self.world.cluster.rebalance(GROUP),
+                16 => self.world.cluster.rebalance(WATCH_GROUP),
+                17 => self.grow(),
                 12 => self.fleet.stop_one(),
                 13 => self.fleet.double_one(),
                 14 => self.incident = !self.incident,
@@ -305,6 +311,18 @@ impl Scene {
         let id = self.fleet.any_id();
         self.world.note(format_args!("fence {id}"));
         drop(self.world.cluster.init_producer(&id, Duration::from_secs(30)));
+    }
+
+    /// The source gets one more partition, after its counterparts.
+    fn grow(&mut self) {
+        if self.plan.partitions < PARTITIONS_MAX {
+            self.plan.partitions += 1;
+            self.inputs.push(Vec::new());
+            for topic in [REDACTED, AUDIT, SOURCE] {
+                let grown = self.world.cluster.grow_topic(topic, self.plan.partitions);
+                grown.expect("one more is allowed");
+            }
+        }
     }
 
     /// The state is compacted in the middle of everything; the alerts are not, or their history
