@@ -7,6 +7,7 @@
 
 use std::fmt::Write as _;
 use std::hint::black_box;
+use std::io::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,6 @@ use sha2::{Digest, Sha256};
 
 const TENANTS: usize = 600;
 const CHUNK_BYTES: usize = 8_000_000;
-const PII_PER_MILLE: usize = 120;
 const HOSTILE_BYTES: usize = 1_000_000;
 
 fn main() {
@@ -31,18 +31,24 @@ fn main() {
         .map(|number| TenantId::new(&format!("salon-{number:03}")).expect("a short name"))
         .collect();
     let mut redactor = redactor(&tenants);
-    let typical = typical(&mut redactor, &tenants, megabytes * 1_000_000);
-    hostile(&mut redactor, typical);
+    typical(&mut redactor, &tenants, megabytes * 100_000, 0);
+    let usual = typical(&mut redactor, &tenants, megabytes * 1_000_000, 120);
+    hostile(&mut redactor, usual);
 }
 
 /// Measures generated lines; returns nanoseconds per byte.
-fn typical(redactor: &mut Redactor, tenants: &[TenantId], bytes_min: usize) -> f64 {
+fn typical(
+    redactor: &mut Redactor,
+    tenants: &[TenantId],
+    bytes_min: usize,
+    pii_per_mille: usize,
+) -> f64 {
     let (mut bytes, mut lines, mut found, mut with_pii) = (0, 0_u64, 0_u64, 0_u64);
     let (mut redacting, mut hashing) = (Duration::ZERO, Duration::ZERO);
     let mut random = Random(42);
     let mut out = Vec::new();
     while bytes < bytes_min {
-        let chunk = Chunk::generate(&mut random, tenants);
+        let chunk = Chunk::generate(&mut random, tenants, pii_per_mille);
         with_pii += chunk.with_pii;
         lines += chunk.lines.len() as u64;
         bytes += chunk.text.len();
@@ -55,8 +61,7 @@ fn typical(redactor: &mut Redactor, tenants: &[TenantId], bytes_min: usize) -> f
                     ..Scope::default()
                 };
                 let line = &chunk.text.as_bytes()[start..end];
-                let report =
-                    redactor.redact_in(&scope, line, &mut out).expect("keys cover all times");
+                let report = redactor.redact_in(&scope, line, &mut out);
                 found += u64::from(report.total() > 0);
                 black_box(&out);
             }
@@ -66,21 +71,27 @@ fn typical(redactor: &mut Redactor, tenants: &[TenantId], bytes_min: usize) -> f
         });
     }
     let per_second = |time: Duration| bytes as f64 / time.as_secs_f64() / 1e6;
-    println!("lines                {lines}, {} bytes on average", bytes as u64 / lines);
-    println!("lines with findings  {found} of {with_pii} with personal data");
-    println!("redaction            {:.0} MB/s", per_second(redacting));
-    println!("SHA-256              {:.0} MB/s", per_second(hashing));
-    println!("redaction / SHA-256  {:.3}", per_second(redacting) / per_second(hashing));
-    println!(
-        "at 1,500 MB/s SHA    {:.0} MB/s",
-        1_500.0 * per_second(redacting) / per_second(hashing)
-    );
+    let (redaction, sha) = (per_second(redacting), per_second(hashing));
+    print(&format!(
+        "{pii_per_mille} of 1,000 lines with personal data: {redaction:.0} MB/s, SHA-256 {sha:.0} MB/s, \
+         ratio {:.3} ({:.0} MB/s where SHA-256 runs at 1,500); {lines} lines of {} bytes, findings in \
+         {found}, expected in {with_pii}",
+        redaction / sha,
+        1_500.0 * redaction / sha,
+        bytes as u64 / lines,
+    ));
     redacting.as_secs_f64() * 1e9 / bytes as f64
 }
 
 /// Measures inputs made to cost much.
 fn hostile(redactor: &mut Redactor, typical_ns: f64) {
-    const PIECES: [&str; 22] = [
+    const PIECES: [&str; 28] = [
+        "a@a@",
+        "98765 43210 ",
+        "\\\"@",
+        "a=40a",
+        "(1)(1)",
+        "1234567890",
         "1-",
         "@",
         "%25",
@@ -119,7 +130,10 @@ fn hostile(redactor: &mut Redactor, typical_ns: f64) {
             }
         }
     }
-    println!("worst hostile input  {:.1} times the usual cost per byte ({:?})", worst.0, worst.1);
+    print(&format!(
+        "worst hostile input: {:.1} times the cost per byte of log lines ({:?} repeated)",
+        worst.0, worst.1
+    ));
 }
 
 fn redactor(tenants: &[TenantId]) -> Redactor {
@@ -130,7 +144,7 @@ fn redactor(tenants: &[TenantId]) -> Redactor {
     raw.actions.email = Some("token".to_owned());
     raw.actions.phone = Some("token".to_owned());
     let policy = Policy::new(&raw).expect("the policy is sound");
-    Redactor::with_keyring(Arc::new(policy), Arc::new(keyring(tenants)))
+    Redactor::new(policy).with_keyring(Arc::new(keyring(tenants)))
 }
 
 fn keyring(tenants: &[TenantId]) -> Keyring {
@@ -146,6 +160,10 @@ fn keyring(tenants: &[TenantId]) -> Keyring {
         file.add_tenant(&kek, tenant, Timestamp::EPOCH, &mut random).expect("each is new");
     }
     file.open(&kek).expect("the key fits")
+}
+
+fn print(line: &str) {
+    writeln!(std::io::stdout(), "{line}").expect("standard output is open");
 }
 
 fn timed(work: impl FnOnce()) -> Duration {
@@ -186,11 +204,11 @@ struct Chunk {
 }
 
 impl Chunk {
-    fn generate(random: &mut Random, tenants: &[TenantId]) -> Self {
+    fn generate(random: &mut Random, tenants: &[TenantId], pii_per_mille: usize) -> Self {
         let mut chunk = Self { text: String::new(), lines: Vec::new(), with_pii: 0 };
         while chunk.text.len() < CHUNK_BYTES {
             let (start, tenant) = (chunk.text.len(), random.below(tenants.len()));
-            let detail = if random.below(1_000) < PII_PER_MILLE {
+            let detail = if random.below(1_000) < pii_per_mille {
                 chunk.with_pii += 1;
                 personal(random)
             } else {

@@ -10,7 +10,7 @@ const PHONE: &str = "+919876543210";
 const NATIONAL: &[u8] = b"9876543210";
 
 /// Arbitrary bytes: no panic, bounded growth, JSON stays JSON, nothing more to find.
-pub fn scan(data: &[u8]) {
+pub(super) fn scan(data: &[u8]) {
     for strictness in ["balanced", "strict"] {
         let out = redact(strictness, data);
         assert!(out.len() <= data.len() * 8 + 64, "{} bytes became {}", data.len(), out.len());
@@ -23,7 +23,7 @@ pub fn scan(data: &[u8]) {
 }
 
 /// An address under its key, written through layers that the first bytes choose.
-pub fn views(data: &[u8]) {
+pub(super) fn views(data: &[u8]) {
     let Some((layers, rest)) = data.split_first_chunk::<3>() else { return };
     let around = String::from_utf8_lossy(rest).replace(|c: char| c.is_control(), " ");
     let mut value = EMAIL.to_owned();
@@ -47,14 +47,14 @@ pub fn views(data: &[u8]) {
 }
 
 /// An address between spaces, whatever stands around it.
-pub fn email(data: &[u8]) {
+pub(super) fn email(data: &[u8]) {
     let (line, text) = surrounded(data, EMAIL);
     let out = redact("balanced", &line);
     assert!(!contains(&out, LOCAL), "{text}\n{}", show(&out));
 }
 
 /// An international number between spaces, whatever stands around it.
-pub fn phone(data: &[u8]) {
+pub(super) fn phone(data: &[u8]) {
     let (line, text) = surrounded(data, PHONE);
     let out = redact("balanced", &line);
     assert!(!contains(&out, NATIONAL), "{text}\n{}", show(&out));

@@ -84,7 +84,7 @@ pub fn open_or_create(
     let commitment_seed = keyring
         .key(None, KeyKind::Commit, now)
         .map_err(|error| invalid(error.to_string()))?
-        .mac(b"blotter/commitment-key/v1");
+        .mac(CommitmentKey::DERIVATION);
     let deployment_key = files.deployment_public()?;
     let instance_key = files.instance_key(deployment, &deployment_key)?;
     Ok(KeyMaterial {
@@ -147,6 +147,19 @@ pub fn certify(
     let path = folder.join(DEPLOYMENT_KEY_FILE);
     let seed = parse_seed(&path, &read_private(&path)?)?;
     Ok(DeploymentKey::from_seed(&seed).certify(deployment.as_str(), key))
+}
+
+/// The certificate of the instance whose keys `folder` holds, if it is there or can be made of them.
+/// Makes no file.
+#[must_use]
+pub fn instance_certificate(folder: &Path, deployment: &Deployment) -> Option<Certificate> {
+    let written = fs::read_to_string(folder.join(CERTIFICATE_FILE)).ok();
+    if let Some(certificate) = written.and_then(|text| parse_certificate(text.trim())) {
+        return Some(certificate);
+    }
+    let path = folder.join(INSTANCE_KEY_FILE);
+    let seed = parse_seed(&path, &read_private(&path).ok()?).ok()?;
+    certify(folder, deployment, InstanceKey::public_of_seed(&seed)).ok()
 }
 
 /// Fills `buffer` from the operating system's generator.

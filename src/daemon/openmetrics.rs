@@ -5,7 +5,7 @@ use prometheus::proto::{LabelPair, Metric, MetricFamily, MetricType};
 
 /// The families as OpenMetrics 1.0 text.
 #[must_use]
-pub fn encode(families: &[MetricFamily]) -> String {
+pub(super) fn encode(families: &[MetricFamily]) -> String {
     let mut text = String::new();
     for family in families {
         let counter = family.get_field_type() == MetricType::COUNTER;

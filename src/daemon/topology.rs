@@ -71,8 +71,8 @@ impl Topology {
             .unwrap_or(PRODUCED_RECORD_BYTES_MAX)
             .min(PRODUCED_RECORD_BYTES_MAX);
         let measures = facts.get(&*settings.names.measures);
-        let measures_partitions =
-            measures.map_or(i32::from(settings.topics.measures_partitions), |f| f.partitions);
+        let planned = i32::from(settings.topics.measures_partitions);
+        let measures_partitions = measures.map_or(planned, |facts| facts.partitions);
         Ok(StartFacts { never_read, measures_partitions, record_bytes_max })
     }
 }

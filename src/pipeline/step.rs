@@ -356,7 +356,10 @@ pub trait Stage {
     /// next `committed`, else they are dropped) and require every partition to be restored.
     fn suspend(&mut self) -> Vec<TopicPartition>;
 
-    /// Partitions the stage wants paused, with the reason; each is reported once.
+    /// Partitions the stage wants paused until an operator has acted and the process was started
+    /// again, with the reason; each is reported once. Asked also right after [`Stage::process`]
+    /// failed: when the record's own partition is named, the record is not rejected but waited
+    /// before.
     fn pauses(&mut self) -> Vec<(TopicPartition, PauseRequest)>;
 }
 

@@ -110,7 +110,7 @@ pub(crate) fn plain_and_dressed(number: u64) -> (Case, Case) {
 pub(crate) fn unravel(line: &str) -> String {
     let mut text = line.to_owned();
     for _ in 0..12 {
-        let next = fold(&undo_all(&text));
+        let next = fold(&undo(&undo_escapes(text.clone()), undo_one));
         if next == text {
             break;
         }
@@ -204,7 +204,9 @@ fn email(random: &mut Random) -> (String, Secret, &'static str) {
     let stem = format!("{}{}{}", random.pick(FIRST), random.pick(LAST), random.next() % 9_000);
     let dotted = format!("{}.{}{}", random.pick(FIRST), random.pick(LAST), random.next() % 9_000);
     let domain = random.pick(DOMAINS);
-    let (local, form) = match random.below(8) {
+    let (local, form) = match random.below(12) {
+        8 => (format!("jörg.{stem}"), "eai"),
+        9 => (format!("आशा{stem}"), "eai-devanagari"),
         0 => (format!("{stem}+news"), "plus"),
         1 => (dotted, "dotted"),
         2 => (stem.to_uppercase(), "upper"),
@@ -212,9 +214,20 @@ fn email(random: &mut Random) -> (String, Secret, &'static str) {
         4 => (format!("{stem}_x-y"), "marks"),
         _ => (stem, "plain"),
     };
-    let domain = if form == "upper" { domain.to_uppercase() } else { domain.to_owned() };
+    let domain = match (form, random.below(12)) {
+        ("upper", _) => domain.to_uppercase(),
+        (_, 0) => "müller-söhne.de".to_owned(),
+        (_, 1) => "[192.0.2.44]".to_owned(),
+        _ => domain.to_owned(),
+    };
     let secret = Secret::Local(local.to_lowercase());
-    (format!("{local}@{domain}"), secret, form)
+    let address = format!("{local}@{domain}");
+    match random.below(12) {
+        0 => (format!("mailto:{address}"), secret, "mailto"),
+        1 => (format!("{} <{address}>", random.pick(FIRST)), secret, "angle"),
+        2 => (format!("{address}, {}@{domain}", random.pick(FIRST)), secret, "list"),
+        _ => (address, secret, form),
+    }
 }
 
 fn phone(random: &mut Random, region: &Region) -> (String, Secret, &'static str) {
@@ -225,7 +238,13 @@ fn phone(random: &mut Random, region: &Region) -> (String, Secret, &'static str)
     }
     let Region { calling_code: code, trunk, .. } = region;
     let parts = grouped(&national, region.groups);
-    let (text, form) = match random.below(14) {
+    let (text, form) = match random.below(20) {
+        13 => (format!("{code}{national}:7@s.whatsapp.net"), "whatsapp-device"),
+        14 => (format!("https://wa.me/{code}{national}"), "wa.me"),
+        15 => (format!("+{code} {} ext. 12", parts.join(" ")), "extension"),
+        16 => (format!("tel:+{code}-{};ext=12", parts.join("-")), "tel-extension"),
+        17 => (format!("+{code}/{}", parts.join("/")), "slashes"),
+        18 => (format!("(+{code}) {}", parts.join(" ")), "code-in-brackets"),
         0 => (format!("+{code}{national}"), "e164"),
         1 => (format!("+{code} {}", parts.join(" ")), "spaced"),
         2 => (format!("+{code}-{}", parts.join("-")), "hyphens"),
@@ -257,6 +276,9 @@ fn grouped(national: &str, groups: &[usize]) -> Vec<String> {
 }
 
 type Layer = (&'static str, fn(&str, &mut Random) -> String);
+
+/// How many of [`LAYERS`] encode the whole text.
+const ENCODINGS: usize = 5;
 
 /// Ways to write a text differently that mean the same to some reader.
 const LAYERS: [Layer; 11] = [
@@ -387,13 +409,18 @@ fn place(random: &mut Random, text: &str, is_email: bool, form: &str) -> Case {
     if bare_digits && !text.starts_with('0') && random.one_in(3) {
         return number_host(random, &text, label);
     }
-    if random.one_in(2) {
-        let (name, encode) = LAYERS[random.below(LAYERS.len())];
+    for layer in 0..[0, 0, 1, 1, 1, 2][random.below(6)] {
+        // Only whole encodings go on top: nobody sprinkles soft hyphens into a percent sequence.
+        let choices = if layer == 0 { LAYERS.len() } else { ENCODINGS };
+        let (name, encode) = LAYERS[random.below(choices)];
         text = encode(&text, random);
         write!(label, "/{name}").expect("writing to a string never fails");
     }
     let key = key_for(random, is_email);
-    match random.below(9) {
+    match random.below(13) {
+        9 => code_host(random, key, &text, label),
+        10 if is_email || text.starts_with('+') => key_host(random, &text, label),
+        10..=12 => nested_host(random, key, &text, label),
         0..=4 => json_host(random, key, &text, label),
         5 => text_host(key, &text, label),
         6 => query_host(random, key, &text, label),
@@ -406,9 +433,17 @@ const TIME: &str = r#""ts":"2025-03-04T05:06:07.890Z","level":"info""#;
 
 fn number_host(random: &mut Random, digits: &str, label: String) -> Case {
     let key = key_for(random, false);
-    let before = format!("{{{TIME},\"{key}\":");
-    let after = ",\"retries\":2}".to_owned();
-    finished(before, digits.to_owned(), after, true, label + "/number")
+    let (open, value, close, form) = match random.below(5) {
+        0 => ("", format!("{digits}.0"), "", "float"),
+        1 => {
+            ("", format!("{}.{}E{}", &digits[..1], &digits[1..], digits.len() - 1), "", "exponent")
+        }
+        2 => ("[", digits.to_owned(), "]", "list"),
+        _ => ("", digits.to_owned(), "", "integer"),
+    };
+    let before = format!("{{{TIME},\"{key}\":{open}");
+    let after = format!("{close},\"retries\":2}}");
+    finished(before, value, after, true, format!("{label}/number-{form}"))
 }
 
 fn json_host(random: &mut Random, key: &str, text: &str, label: String) -> Case {
@@ -422,7 +457,7 @@ fn json_host(random: &mut Random, key: &str, text: &str, label: String) -> Case 
         _ => (format!("{{\"id\":7,\"{key}\":\""), "\",\"ok\":true}".to_owned(), "middle"),
     };
     let mut value = value;
-    let nesting = random.below(4);
+    let nesting = random.below(6);
     for _ in 0..nesting {
         let plain = &mut Random::new(1);
         before = format!("{{\"body\":\"{}", nested(&before, plain));
@@ -462,6 +497,33 @@ fn query_host(random: &mut Random, key: &str, text: &str, label: String) -> Case
     finished(before, value, "&page=2 HTTP/1.1\" 200 512".to_owned(), false, label + "/query")
 }
 
+/// The value as the key of an object.
+fn key_host(random: &mut Random, text: &str, label: String) -> Case {
+    let value = json_escaped(text, Escape::Needed, random);
+    let before = format!("{{{TIME},\"visits\":{{\"");
+    finished(before, value, "\":3}}".to_owned(), true, label + "/object-key")
+}
+
+/// Notations that programs print.
+fn code_host(random: &mut Random, key: &str, text: &str, label: String) -> Case {
+    let is_plain = !text.contains(['\'', '<', '>', ')', '&']);
+    let (before, after) = match if is_plain { random.below(5) } else { 4 } {
+        0 => (format!("saved {{'id': 7, '{key}': '"), "', 'ok': True}"),
+        1 => (format!("WARN Customer(id=7, {key}="), ", active=true) refused"),
+        2 => (format!("SELECT id FROM customers WHERE {key} = '"), "' LIMIT 1"),
+        3 => (format!("<customer id=\"7\"><{key}>"), "</x></customer>"),
+        _ => (format!("> X-Customer-{key}: "), "\r\n> Accept: */*"),
+    };
+    finished(before, text.to_owned(), after.to_owned(), false, label + "/code")
+}
+
+/// A query string in a JSON string: percent inside JSON.
+fn nested_host(random: &mut Random, key: &str, text: &str, label: String) -> Case {
+    let value = percent(text, random.one_in(4));
+    let before = format!("{{{TIME},\"url\":\"https://api.example.com/v1/find?{key}=");
+    finished(before, value, "&limit=5\"}".to_owned(), true, label + "/json-query")
+}
+
 fn logfmt_host(key: &str, text: &str, label: String) -> Case {
     let quoted = text.contains([' ', '"', '=', '\u{A0}']);
     let quote = if quoted { "\"" } else { "" };
@@ -474,42 +536,54 @@ fn finished(before: String, value: String, after: String, is_json: bool, label: 
     Case { region: "", before, value, after, secret, is_json, label }
 }
 
-fn undo_all(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut index = 0;
-    while index < bytes.len() {
-        let (decoded, length) = undo_one(&text[index..]);
-        out.extend_from_slice(decoded.as_bytes());
-        index += length;
+/// Back-slashes first, all of them: they may stand inside a percent sequence.
+fn undo_escapes(mut text: String) -> String {
+    loop {
+        let next = undo(&text, undo_escape);
+        if next == text {
+            return text;
+        }
+        text = next;
     }
-    String::from_utf8_lossy(&out).into_owned()
 }
 
-/// The meaning of what `rest` begins with and its length.
-fn undo_one(rest: &str) -> (String, usize) {
-    let hex = |from: usize, to: usize| {
-        rest.get(from..to).and_then(|digits| u32::from_str_radix(digits, 16).ok())
-    };
-    let first = rest.chars().next().expect("rest is not empty");
-    let found = match first {
-        '\\' if rest[1..].starts_with('u') => {
-            hex(2, 6).and_then(char::from_u32).map(|c| (c.to_string(), 6))
-        }
-        '\\' => {
-            let second = rest[1..].chars().next();
-            second
-                .map(|c| (if "nrtbf".contains(c) { ' ' } else { c }.to_string(), 1 + c.len_utf8()))
-        }
-        '%' => percent_run(rest),
-        '=' => hex(1, 3)
-            .filter(|&code| (0x20..0x7F).contains(&code))
+fn undo(text: &str, one: fn(&str) -> Option<(String, usize)>) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(first) = rest.chars().next() {
+        let (decoded, length) = one(rest).unwrap_or_else(|| (first.to_string(), first.len_utf8()));
+        out.push_str(&decoded);
+        rest = &rest[length..];
+    }
+    out
+}
+
+/// The meaning of the JSON escape that `rest` begins with and its length.
+fn undo_escape(rest: &str) -> Option<(String, usize)> {
+    let body = rest.strip_prefix('\\')?;
+    if body.starts_with('u') {
+        return hex(rest, 2, 6).and_then(char::from_u32).map(|c| (c.to_string(), 6));
+    }
+    let second = body.chars().next()?;
+    let c = if "nrtbf".contains(second) { ' ' } else { second };
+    Some((c.to_string(), 1 + second.len_utf8()))
+}
+
+/// The same for the encodings of the web and of mail.
+fn undo_one(rest: &str) -> Option<(String, usize)> {
+    match rest.as_bytes().first()? {
+        b'%' => percent_run(rest),
+        b'=' => hex(rest, 1, 3)
+            .filter(|code| (0x20..0x7F).contains(code))
             .and_then(char::from_u32)
             .map(|c| (c.to_string(), 3)),
-        '&' => entity(rest),
+        b'&' => entity(rest),
         _ => None,
-    };
-    found.unwrap_or_else(|| (first.to_string(), first.len_utf8()))
+    }
+}
+
+fn hex(text: &str, from: usize, to: usize) -> Option<u32> {
+    text.get(from..to).and_then(|digits| u32::from_str_radix(digits, 16).ok())
 }
 
 fn percent_run(rest: &str) -> Option<(String, usize)> {

@@ -3,6 +3,7 @@
 mod corpus;
 mod differential;
 mod generator;
+mod policies;
 mod properties;
 mod regressions;
 mod subject;

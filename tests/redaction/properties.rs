@@ -159,9 +159,13 @@ impl Failures {
         }
         let mut kinds: Vec<_> = self.by_kind.iter().collect();
         kinds.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
-        for ((what, label), (count, example)) in kinds.iter().take(25) {
-            println!("{count} x {what}: {label}, {example}");
-        }
-        panic!("{} of {} checks failed, {} kinds", self.count, self.checks, kinds.len());
+        let shown: String = kinds
+            .iter()
+            .take(25)
+            .map(|((what, label), (count, example))| {
+                format!("\n{count} x {what}: {label}, {example}")
+            })
+            .collect();
+        panic!("{} of {} checks failed, {} kinds{shown}", self.count, self.checks, kinds.len());
     }
 }

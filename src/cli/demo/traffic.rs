@@ -64,8 +64,10 @@ const TENANTS: [(&str, Region); 12] = [
     ("leeds-lounge", Region::Britain),
 ];
 
-const FIRST_NAMES: [&str; 8] = ["asha", "ravi", "meera", "jonas", "lena", "camille", "oliver", "priya"];
-const LAST_NAMES: [&str; 8] = ["iyer", "khan", "patel", "weber", "schulz", "moreau", "hughes", "nair"];
+const FIRST_NAMES: [&str; 8] =
+    ["asha", "ravi", "meera", "jonas", "lena", "camille", "oliver", "priya"];
+const LAST_NAMES: [&str; 8] =
+    ["iyer", "khan", "patel", "weber", "schulz", "moreau", "hughes", "nair"];
 const MAIL_DOMAINS: [&str; 5] = ["gmail.com", "outlook.in", "web.de", "orange.fr", "salon.co.uk"];
 
 #[derive(Clone, Copy)]
@@ -169,7 +171,10 @@ impl Traffic {
 
     fn session_start(&mut self, tenant: usize, now: Timestamp) -> Message {
         self.sessions += 1;
-        let session = format!("91{}@s.whatsapp.net", 6_000_000_000_u64 + self.sessions * 7_919 % 3_999_999_999);
+        let session = format!(
+            "91{}@s.whatsapp.net",
+            6_000_000_000_u64 + self.sessions * 7_919 % 3_999_999_999
+        );
         self.open_sessions.push((tenant, session.clone()));
         let value = format!(
             r#"{{"ts":{},"level":"info","service":"bot-gateway","tenant":"{}","event":"bot.session_started","session_id":"{session}","channel":"whatsapp"}}"#,
@@ -240,7 +245,7 @@ impl Traffic {
             r#"{{"ts":{},"level":"debug","service":"scheduler","msg":"tick","seq":{},"uuid":"{:08x}-1c2d-4e5f-8a9b-{:012x}","next":{}}}"#,
             now.millis(),
             self.serial,
-            self.random.wide() as u32,
+            self.random.below(1 << 30),
             self.random.below(1 << 40),
             now.millis() + 60_000,
         );

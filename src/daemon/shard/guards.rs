@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::partition::Phase;
+use super::partition::{Phase, Until};
 use super::recovery::Mode;
 use super::{Shard, Stop};
 use crate::daemon::broker::{
@@ -60,7 +60,11 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             PartitionFailure::NotAuthorized => "not_authorized",
             PartitionFailure::Other(_) => "partition_failed",
         };
-        self.pause(&topic_partition, failed(&topic_partition, reason, &failure.to_string()))
+        self.pause(
+            &topic_partition,
+            failed(&topic_partition, reason, &failure.to_string()),
+            Until::Retry,
+        )
     }
 
     /// The position is no longer in the log: the restore decides what that means. What is open is
@@ -117,27 +121,33 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         if !self.partitions.get(topic_partition).is_some_and(super::Partition::is_running) {
             return Ok(());
         }
-        self.pause(topic_partition, failed(topic_partition, reason, "found by a probe"))
+        self.pause(
+            topic_partition,
+            failed(topic_partition, reason, "found by a probe"),
+            Until::Retry,
+        )
     }
 
     /// Pauses what the stage asks to be paused.
     pub(super) fn apply_pauses(&mut self) -> Result<(), BrokerError> {
-        for (topic_partition, request) in self.stage.pauses() {
+        self.pause_requests.extend(self.stage.pauses());
+        for (topic_partition, request) in std::mem::take(&mut self.pause_requests) {
             if self.partitions.get(&topic_partition).is_some_and(super::Partition::is_running) {
-                self.pause(&topic_partition, request)?;
+                self.pause(&topic_partition, request, Until::Rebuilt)?;
             }
         }
         Ok(())
     }
 
     /// Stops reading a partition whose state stays whole.
-    fn pause(
+    pub(super) fn pause(
         &mut self,
         topic_partition: &TopicPartition,
         stop: PartitionStop,
+        until: Until,
     ) -> Result<(), BrokerError> {
         self.broker.pause(topic_partition).or_else(unless_it_ends)?;
-        self.hold(topic_partition, stop, true);
+        self.hold(topic_partition, stop, true, until);
         Ok(())
     }
 

@@ -27,7 +27,7 @@ pub use fault::{FaultHook, FaultPoint, MarkerFile, NoFaults};
 pub use health::{HealthCell, ShardHealth};
 pub use stop::{Stop, StopLevel};
 
-use self::partition::{Hold, Partition, Phase};
+use self::partition::{Hold, Partition, Phase, Until};
 use self::poison::Isolation;
 use self::recovery::{Failure, Mode};
 use self::transaction::Transaction;
@@ -37,7 +37,7 @@ use super::restore::{Answer, Context, Progress};
 use crate::pipeline::limits;
 use crate::pipeline::metric::{Metric, MetricUpdate};
 use crate::pipeline::record::{RecordBatch, TopicPartition};
-use crate::pipeline::step::{Outputs, PartitionStop, Stage};
+use crate::pipeline::step::{Outputs, PartitionStop, PauseRequest, Stage};
 
 /// Where counters go once a transaction stands.
 pub trait MetricSink: Send + Sync {
@@ -164,6 +164,7 @@ pub struct Shard<B, S, C> {
     transaction: Transaction,
     outputs: Outputs,
     isolation: Isolation,
+    pause_requests: Vec<(TopicPartition, PauseRequest)>,
     probes: BTreeMap<Ticket, TopicPartition>,
     next_ticket: u64,
     failures: u32,
@@ -189,6 +190,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             transaction: Transaction::default(),
             outputs: Outputs::default(),
             isolation: Isolation::default(),
+            pause_requests: Vec::new(),
             probes: BTreeMap::new(),
             next_ticket: 0,
             failures: 0,
@@ -425,7 +427,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             }
             Progress::Stop(stop) => {
                 self.stage.revoke(topic_partition);
-                self.hold(topic_partition, stop, false);
+                self.hold(topic_partition, stop, false, Until::Retry);
                 Ok(())
             }
         }

@@ -54,9 +54,19 @@ pub(super) enum Check {
 /// A partition that is stopped or paused.
 pub(super) struct Hold {
     pub(super) stop: PartitionStop,
+    /// [`Duration::MAX`] when it is not tried again.
     pub(super) retry_at: Duration,
     /// Whether the stage still holds its state, so that it may write for it.
     pub(super) state_kept: bool,
+}
+
+/// How long a partition is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Until {
+    /// It is tried again after a while.
+    Retry,
+    /// The stage asked for it: until an operator has acted and the shard is built anew.
+    Rebuilt,
 }
 
 /// A committed offset with its metadata.

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::partition::Until;
 use super::recovery::Failure;
 use super::{Shard, Stop};
 use crate::daemon::broker::Broker;
@@ -12,13 +13,21 @@ use crate::daemon::restore::guarded;
 use crate::pipeline::limits;
 use crate::pipeline::metric::Metric;
 use crate::pipeline::record::{RecordBatch, Timestamp, TopicPartition};
-use crate::pipeline::step::Stage;
+use crate::pipeline::step::{PauseRequest, Stage};
 
 /// Failures at one position after which transactions are halved.
 const FAILURES_BEFORE_HALVING: u32 = 3;
 
 /// Records between two looks at the clock.
 const RECORDS_PER_LOOK: usize = 64;
+
+/// What became of a record.
+enum Taken {
+    /// It is in the transaction, as itself or as a dead letter.
+    Taken,
+    /// It can't be taken now and must not be rejected: the partition waits before it.
+    Paused(PauseRequest),
+}
 
 /// The hunt for a record that fails.
 #[derive(Default)]
@@ -141,7 +150,11 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
                 again += 1;
                 continue;
             }
-            self.take_record(batch, index, offset, now)?;
+            if let Taken::Paused(request) = self.take_record(batch, index, offset, now)? {
+                self.took(topic_partition, first, position);
+                self.pause(topic_partition, request, Until::Rebuilt)?;
+                return self.send_outputs(stop);
+            }
             position = offset + 1;
             first.get_or_insert(offset);
             self.transaction.count(size);
@@ -179,23 +192,30 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         index: usize,
         offset: i64,
         now: Timestamp,
-    ) -> Result<(), Failure> {
+    ) -> Result<Taken, Failure> {
         let topic_partition = batch.topic_partition();
         let blamed = self.isolation.reject_reason(topic_partition, offset);
         let before = self.outputs.len();
-        let (stage, outputs) = (&mut self.stage, &mut self.outputs);
+        let (stage, outputs, requests) =
+            (&mut self.stage, &mut self.outputs, &mut self.pause_requests);
         let taken = guarded(|| {
             let reason = match blamed {
                 Some(reason) => reason,
                 None => match stage.process(batch, index..index + 1, now, outputs) {
-                    Ok(()) => return,
+                    Ok(()) => return Taken::Taken,
                     Err(failure) => {
                         outputs.truncate(before);
-                        failure.reason
+                        requests.extend(stage.pauses());
+                        let own = requests.iter().position(|(paused, _)| paused == topic_partition);
+                        match own {
+                            Some(own) => return Taken::Paused(requests.swap_remove(own).1),
+                            None => failure.reason,
+                        }
                     }
                 },
             };
             stage.reject(batch, index, reason, now, outputs);
+            Taken::Taken
         });
         taken.ok_or_else(|| {
             self.isolation.blame(topic_partition, offset, "panic");

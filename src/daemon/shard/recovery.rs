@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::partition::{Check, Memory, Partition, Phase};
+use super::partition::{Check, Memory, Partition, Phase, Until};
 use super::{Hold, Shard};
 use crate::daemon::broker::{Broker, BrokerError, BrokerErrorKind, LookupFailure, Ticket};
 use crate::daemon::clock::Clock;
@@ -236,7 +236,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             match &mut partition.phase {
                 Phase::Checking(_) if self.isolation.take_stuck(&topic_partition) => {
                     self.stage.revoke(&topic_partition);
-                    self.hold(&topic_partition, poisoned(&topic_partition), false);
+                    self.hold(&topic_partition, poisoned(&topic_partition), false, Until::Retry);
                 }
                 Phase::Checking(Check::Answered(Some(found)))
                     if partition.memory.as_ref() == Some(&*found) =>
@@ -269,17 +269,11 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         for commit in offsets {
             let Some(partition) = self.partitions.get(&commit.topic_partition) else { continue };
             let Phase::Checking(Check::Answered(Some(found))) = &partition.phase else { continue };
-            let equals = |memory: &Memory| {
-                memory.offset == commit.offset && memory.metadata == commit.metadata
-            };
-            if partition.memory.as_ref().is_some_and(equals) {
-                continue;
-            }
-            if equals(found) {
-                return Some(true);
-            }
             if partition.memory.as_ref() == Some(found) {
+                // Also where nothing moved: then it makes no difference to the state.
                 outcome = Some(false);
+            } else if found.offset == commit.offset && found.metadata == commit.metadata {
+                return Some(true);
             }
         }
         outcome
@@ -321,13 +315,17 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         topic_partition: &TopicPartition,
         stop: PartitionStop,
         state_kept: bool,
+        until: Until,
     ) {
         let monotonic = self.clock.monotonic();
         let Some(partition) = self.partitions.get_mut(topic_partition) else { return };
         let factor = 1_u32 << partition.holds.min(16);
         partition.holds = partition.holds.saturating_add(1);
         let pause = self.config.hold_retry.saturating_mul(factor).min(self.config.hold_retry_max);
-        let retry_at = monotonic + pause;
+        let retry_at = match until {
+            Until::Retry => monotonic + pause,
+            Until::Rebuilt => Duration::MAX,
+        };
         let before = partition.alarm.replace(stop.reason);
         partition.phase = Phase::Held(Hold { stop: stop.clone(), retry_at, state_kept });
         if !state_kept {

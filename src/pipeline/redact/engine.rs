@@ -1,6 +1,7 @@
 //! What a scan of one record is told, what it finds, and what is decided once all of it was seen.
 
 use super::finding::{EntityKind, Finding, Partial, Position, Scope, StrictReason};
+use super::gate::Gate;
 use super::json::Document;
 use super::phone::{Candidate, PhoneFinder};
 use super::policy::{Caps, FieldRule, MessageIds, Rules, Strictness};
@@ -28,6 +29,8 @@ pub(super) struct Settings<'a> {
     pub(super) has_field_rules: bool,
     pub(super) has_allow_list: bool,
     pub(super) keeps_message_ids: bool,
+    /// Only the built-in rules can find something.
+    pub(super) may_pass_gate: bool,
 }
 
 impl<'a> Settings<'a> {
@@ -44,6 +47,7 @@ impl<'a> Settings<'a> {
             is_identity: scope.is_identity(),
             has_field_rules: rules.has_field_rules(),
             has_allow_list: rules.has_allow_list(),
+            may_pass_gate: !blind && !rules.has_field_rules() && rules.patterns().next().is_none(),
             keeps_message_ids: rules.message_ids() == MessageIds::Keep,
         }
     }
@@ -88,6 +92,7 @@ pub(super) struct Engine {
     pub(super) candidates: Vec<Candidate>,
     pub(super) decoded: Vec<Decoded>,
     pub(super) documents: Vec<Document>,
+    gate: Gate,
 }
 
 impl Engine {
@@ -100,6 +105,9 @@ impl Engine {
         self.findings.clear();
         self.rejected.clear();
         self.paths.0.clear();
+        if settings.may_pass_gate && !self.gate.needs_scan(input) {
+            return Ok(());
+        }
         Walk::new(self, settings).record(input)?;
         self.confirm();
         merge(&mut self.findings);

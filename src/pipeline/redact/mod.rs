@@ -19,7 +19,9 @@ mod context;
 mod detect;
 mod email;
 mod engine;
+mod explain;
 mod finding;
+mod gate;
 mod json;
 mod partial;
 mod phone;
@@ -27,6 +29,7 @@ mod record;
 mod redactor;
 mod rewrite;
 mod rules;
+mod scan;
 mod views;
 mod walk;
 
@@ -39,6 +42,7 @@ pub mod policy;
 pub mod sentinel;
 pub mod token;
 
+pub use explain::{Considered, RuleWeight};
 pub use finding::{
     Disposition, EntityKind, Finding, Partial, Position, Report, Scope, StrictReason, Surface,
     SurfaceClass,

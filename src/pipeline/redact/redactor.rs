@@ -79,7 +79,7 @@ impl Redactor {
         out.clear();
         self.findings.clear();
         self.missing_epoch = None;
-        if let Some(name) = not_text(input) {
+        if let Some(name) = looks_binary(input).then(|| not_text(input)).flatten() {
             return Report { disposition: Disposition::NotText(name), ..Report::default() };
         }
         let policy = Arc::clone(&self.policy);
@@ -116,6 +116,22 @@ impl Redactor {
     #[must_use]
     pub fn missing_epoch(&self) -> Option<&MissingEpoch> {
         self.missing_epoch.as_ref()
+    }
+
+    /// Everything in `input` that any rule took for a candidate, whatever its score, in order and
+    /// not overlapping. Nothing where the input can't be scanned whole.
+    pub(super) fn candidates(&mut self, scope: &Scope<'_>, input: &[u8]) -> &[Finding] {
+        let policy = Arc::clone(&self.policy);
+        let rules = policy.rules(scope.topic, scope.tenant);
+        let settings = Settings {
+            threshold: i16::MIN,
+            may_pass_gate: false,
+            ..Settings::new(rules, scope, false)
+        };
+        match self.engine.scan(input, settings) {
+            Ok(()) => &self.engine.findings,
+            Err(_) => &[],
+        }
     }
 
     /// Scans and rewrites until a scan of the output finds nothing: what leaves is a fixpoint, so
@@ -206,6 +222,14 @@ impl Redactor {
         self.lossy = lossy;
         result.map(|report| Report { disposition: Disposition::StrictMasked(reason), ..report })
     }
+}
+
+/// Whether the first bytes hold a control character, or bytes outside ASCII: no binary format
+/// begins without.
+fn looks_binary(input: &[u8]) -> bool {
+    let sample = &input[..input.len().min(512)];
+    let is_odd = |byte: u8| byte < b'\t' || (0x0e..0x20).contains(&byte) || byte >= 0x80;
+    sample.iter().fold(false, |any, byte| any | is_odd(*byte))
 }
 
 impl Scope<'_> {

@@ -152,11 +152,6 @@ impl Partition {
         }
     }
 
-    /// Whether the partition is restored.
-    pub(super) fn is_ready(&self) -> bool {
-        self.ready().is_some()
-    }
-
     /// Whether the open transaction writes for it.
     pub(super) fn is_touched(&self) -> bool {
         self.ready().is_some_and(|ready| ready.pending.is_some())

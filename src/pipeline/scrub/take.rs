@@ -191,9 +191,10 @@ fn entries(
         .tenant()
         .zip(redacted.tenant_assurance())
         .map(|(id, assurance)| TenantFact { id: id.as_str(), assurance: assurance_of(assurance) });
-    if let (Some(_), Some(action)) =
-        (redacted.facts().staff_action, redacted.fields().action.or(redacted.fields().event))
-    {
+    if let (Some(_), Some(action)) = (
+        redacted.facts().staff_action,
+        redacted.fields().action.or_else(|| redacted.fields().event),
+    ) {
         let body = Action {
             offset: record.offset,
             timestamp: record.timestamp,
@@ -274,6 +275,10 @@ fn count(tally: &mut Tally, record: &SourceRecord<'_>, redacted: &RedactedRecord
     tally.record(tenant, redacted.fields().service.unwrap_or_default(), redacted.facts().severity);
     tally.bytes(record.size_bytes(), redacted.size_bytes());
     let report = redacted.report();
+    if let Some(bot) = redacted.facts().bot {
+        tally.add(Metric::BotTurns, &[tenant], u64::from(bot.turn.is_some() || bot.fallback));
+        tally.add(Metric::BotFallbacks, &[tenant], u64::from(bot.fallback));
+    }
     if report.is_clean() {
         return;
     }
@@ -286,10 +291,6 @@ fn count(tally: &mut Tally, record: &SourceRecord<'_>, redacted: &RedactedRecord
             tally.add(Metric::RecordsMasked, &[reason.name()], 1);
         }
         tally.add(Metric::DefaultKeyTokens, &[], u64::from(part.default_keys));
-    }
-    if let Some(bot) = redacted.facts().bot {
-        tally.add(Metric::BotTurns, &[tenant], u64::from(bot.turn.is_some() || bot.fallback));
-        tally.add(Metric::BotFallbacks, &[tenant], u64::from(bot.fallback));
     }
 }
 

@@ -219,7 +219,6 @@ impl Stage for Watch {
     fn revoke(&mut self, topic_partition: &TopicPartition) {
         self.slots.remove(topic_partition);
         self.open.remove(topic_partition);
-        self.suspended.remove(topic_partition);
     }
 
     fn output_partitions(&self, topic_partition: &TopicPartition) -> Vec<TopicPartition> {

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(crate) use admin::{Admin, Seen, flush};
 pub(crate) use cluster::Cluster;
 pub(crate) use forwarder::{Direction, Forwarder, Traffic};
-pub(crate) use wait::{Deadline, wait_until};
+pub(crate) use wait::{Deadline, now, wait_until};
 
 /// Bootstrap servers of the one broker all tests of this binary share: the cluster named by
 /// `BLOTTER_TEST_BROKERS`, else a single node that lives as long as this process.

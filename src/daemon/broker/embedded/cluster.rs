@@ -421,7 +421,7 @@ impl Cluster {
     }
 
     /// Waits until something changes or `until` has come, in the clock's own time.
-    pub(super) fn wait(&self, seen: u64, until: Timestamp) {
+    pub fn wait(&self, seen: u64, until: Timestamp) {
         let mut state = self.lock();
         if state.version != seen {
             return;

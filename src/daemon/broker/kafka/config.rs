@@ -213,7 +213,9 @@ impl KafkaConfig {
     /// Properties of a client that only asks and administers.
     pub(crate) fn client(&self, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
-        config.set_log_level(RDKafkaLogLevel::Info);
+        let debugging = self.properties.contains_key("debug");
+        let level = if debugging { RDKafkaLogLevel::Debug } else { RDKafkaLogLevel::Info };
+        config.set_log_level(level);
         for (name, value) in COMMON.iter().chain(defaults) {
             config.set(*name, *value);
         }

@@ -23,6 +23,9 @@ const ANSWER_POLL: Duration = Duration::from_millis(5);
 /// Time between two tries of a seek that came before the fetcher had started.
 const SEEK_RETRY: Duration = Duration::from_millis(2);
 
+/// How long a fetcher may take to start before it is taken to stand still.
+const SEEK_PATIENCE: Duration = Duration::from_millis(500);
+
 pub(super) struct Member {
     /// Present until closed.
     consumer: Option<BaseConsumer<MemberContext>>,
@@ -232,8 +235,12 @@ impl Member {
 
     pub(super) fn accept(&mut self, partitions: &[TopicPartition]) -> Result<(), BrokerError> {
         self.unanswered = None;
-        // The end is a start position that always exists; nothing is read before `start` seeks.
-        let list = list(partitions, Offset::End)?;
+        // Paused before, so that nothing is fetched from the offset it is assigned with (a pause
+        // outlives an assignment), and after, for partitions the client did not know before. That
+        // offset must be absolute: the answer to a query for a logical one, when a seek has
+        // overtaken it, makes the client ask again and go there (librdkafka 2.12.1).
+        let list = list(partitions, Offset::Offset(0))?;
+        self.consumer().pause(&list).map_err(|error| classify("pause", &error))?;
         let outcome = match self.consumer().rebalance_protocol() {
             RebalanceProtocol::Cooperative => self.consumer().incremental_assign(&list),
             RebalanceProtocol::Eager | RebalanceProtocol::None => self.consumer().assign(&list),
@@ -276,7 +283,9 @@ impl Member {
             self.assign_anew(one, position)?;
         } else {
             self.pause(topic_partition)?;
-            self.seek(one, position)?;
+            if !self.seek(one, position)? {
+                self.assign_anew(one, position)?;
+            }
         }
         let resumed = self.consumer().resume(&list(one, Offset::Invalid)?);
         resumed.map_err(|error| classify("resume", &error))?;
@@ -289,25 +298,28 @@ impl Member {
         Ok(())
     }
 
-    fn seek(&self, one: &[TopicPartition], position: i64) -> Result<(), BrokerError> {
+    /// `false` when the fetcher of the partition stands still.
+    fn seek(&self, one: &[TopicPartition], position: i64) -> Result<bool, BrokerError> {
+        let failed = |error: KafkaError| {
+            BrokerError::new(BrokerErrorKind::Retriable, "seek", error.to_string())
+        };
         let clock = SystemClock::new();
         loop {
-            let left = self.operation_timeout.saturating_sub(clock.monotonic());
             let wanted = list(one, Offset::Offset(position))?;
-            let sought =
-                self.consumer().seek_partitions(wanted, left.max(SEEK_RETRY)).map_err(|error| {
-                    BrokerError::new(BrokerErrorKind::Retriable, "seek", error.to_string())
-                })?;
+            let sought = self.consumer().seek_partitions(wanted, self.operation_timeout);
+            let sought = sought.map_err(failed)?;
             let outcome = sought.elements().first().map_or(Ok(()), |element| element.error());
-            let Err(error) = outcome else { return Ok(()) };
+            let Err(error) = outcome else { return Ok(true) };
             // The fetcher of a partition just assigned may not have started yet.
             let early = matches!(
                 error.rdkafka_error_code(),
                 Some(RDKafkaErrorCode::State | RDKafkaErrorCode::PreviousInProgress)
             );
-            if !early || clock.monotonic() >= self.operation_timeout {
-                let detail = error.to_string();
-                return Err(BrokerError::new(BrokerErrorKind::Retriable, "seek", detail));
+            if !early {
+                return Err(failed(error));
+            }
+            if clock.monotonic() >= SEEK_PATIENCE {
+                return Ok(false);
             }
             std::thread::park_timeout(SEEK_RETRY);
         }

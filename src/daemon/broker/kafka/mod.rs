@@ -8,6 +8,8 @@
 //! * The broker checks the generation of a commit, not the ownership of its partitions: the group
 //!   metadata is taken when a rebalance event is handed out and at no other moment.
 //! * Errors of a partition carry no topic: a probe of the watermarks finds the partition.
+//! * A seek that overtakes the answer to a query for a logical offset is undone by it in silence:
+//!   partitions are assigned at absolute offsets only.
 //! * A partition whose offset was out of range can't be sought, only assigned anew.
 //! * A client may block while it is destroyed: that happens on a thread of its own.
 

@@ -228,11 +228,19 @@ impl Transactions {
     }
 
     fn failed_delivery(&self, operation: &'static str, code: RDKafkaErrorCode) -> BrokerError {
-        let fatal = self.producer.as_ref().and_then(|producer| producer.client().fatal_error());
-        match fatal {
-            Some((code, detail)) => BrokerError::new(fatal_kind(code), operation, detail),
-            None => BrokerError::new(delivery_kind(code), operation, code.to_string()),
+        let Some(producer) = &self.producer else {
+            return BrokerError::new(delivery_kind(code), operation, code.to_string());
+        };
+        if let Some((code, detail)) = producer.client().fatal_error() {
+            return BrokerError::new(fatal_kind(code), operation, detail);
         }
+        let purged = matches!(code, RDKafkaErrorCode::PurgeQueue | RDKafkaErrorCode::PurgeInflight);
+        // The client purges what is queued when the transaction fails; asked to begin another one,
+        // which it can't, it tells why.
+        if purged && let Err(error) = producer.begin_transaction() {
+            return classify(operation, &error);
+        }
+        BrokerError::new(delivery_kind(code), operation, code.to_string())
     }
 
     /// Drops the producer with what it holds. Destroying a client may wait for a broker, so that

@@ -352,20 +352,46 @@ fn an_error_without_a_name_pauses_only_the_partition_a_probe_finds() {
 
 #[test]
 fn a_partition_the_stage_wants_paused_is_paused_alone() {
-    let stop =
-        PartitionStop { reason: "key_missing", detail: String::new(), command: String::new() };
-    let mut bench = Bench::with(2, 10, |stage| stage.pauses = vec![]);
+    let stop = PartitionStop { reason: "not_text", detail: String::new(), command: String::new() };
+    let mut bench = Bench::new(2, 10);
     bench.turns(20).unwrap();
     bench.shard.as_mut().unwrap().stage.pauses = vec![(source(0), stop)];
     bench.turns(2).unwrap();
-    assert!(stopped("key_missing", &bench.health));
+    assert!(stopped("not_text", &bench.health));
     bench.world().ends.insert(source(0), 15);
     bench.world().ends.insert(source(1), 15);
-    bench.turns(10).unwrap();
-    assert_eq!(bench.world().committed[&source(0)].0, 10);
+    bench.turns(1_000).unwrap();
+    assert_eq!(bench.world().committed[&source(0)].0, 10, "it waits for an operator");
     assert_eq!(bench.world().committed[&source(1)].0, 15);
-    bench.turns(400).unwrap();
-    assert_eq!(bench.world().committed[&source(0)].0, 15);
+}
+
+#[test]
+fn a_record_that_must_wait_is_not_rejected() {
+    let mut bench = Bench::with(1, 50, |stage| {
+        stage.waits.insert(7);
+    });
+    bench.turns(100).unwrap();
+    assert!(stopped("key_missing", &bench.health));
+    bench.assert_exactly_once(7);
+    assert_eq!(bench.world().count("reset"), 0);
+}
+
+#[test]
+fn a_stop_is_told_only_while_the_committed_offset_stands() {
+    let mut bench = Bench::with(1, 10, |stage| stage.stops = 1);
+    let committed =
+        |offset| Ok(LookupAnswer::Committed { offset: Some(offset), metadata: "1".to_owned() });
+    let answers = VecDeque::from([committed(3), committed(4), committed(0)]);
+    bench.world().lookups.insert("committed in/0".to_owned(), answers);
+    bench.turns(30).unwrap();
+    assert_eq!(bench.world().count("assign in/0"), 2, "another owner was at work");
+    bench.assert_exactly_once(10);
+
+    let mut bench = Bench::with(1, 10, |stage| stage.stops = 1);
+    bench.turns(30).unwrap();
+    assert!(stopped("chain_broken", &bench.health));
+    bench.turns(200).unwrap();
+    bench.assert_exactly_once(10);
 }
 
 #[test]

@@ -247,8 +247,8 @@ impl Broker for Script {
     fn commit(&mut self, _timeout: Duration) -> Result<(), BrokerError> {
         let mut world = self.0.borrow_mut();
         let error = world.fails("commit");
-        if error.is_some() && world.answers_lost == 0 {
-            return Err(error.expect("just seen"));
+        if let (Some(error), 0) = (&error, world.answers_lost) {
+            return Err(error.clone());
         }
         let (mut outputs, offsets) =
             (std::mem::take(&mut world.open), std::mem::take(&mut world.offsets));
@@ -280,9 +280,13 @@ pub(super) struct Echo {
     counted: f64,
     pub(super) panics: BTreeSet<i64>,
     pub(super) failures: BTreeSet<i64>,
+    /// Records before which the partition waits.
+    pub(super) waits: BTreeSet<i64>,
     /// Adds an offset of a partition that is not its own.
     pub(super) foreign: bool,
     pub(super) pauses: Vec<(TopicPartition, PartitionStop)>,
+    /// Restores that end in a stop.
+    pub(super) stops: usize,
 }
 
 impl Echo {
@@ -330,6 +334,14 @@ impl Stage for Echo {
         _now: Timestamp,
     ) -> RestoreStep {
         let LookupAnswer::Committed { offset, metadata } = answer else { panic!("never asked") };
+        if self.stops > 0 {
+            self.stops -= 1;
+            return RestoreStep::Stop(PartitionStop {
+                reason: "chain_broken",
+                detail: String::new(),
+                command: String::new(),
+            });
+        }
         let position = offset.unwrap_or(0);
         let n = metadata.parse().unwrap_or(0);
         self.committed.insert(topic_partition.clone(), (position, n));
@@ -358,7 +370,15 @@ impl Stage for Echo {
         batch.for_each(range.clone(), |record| offset = record.offset);
         self.write(batch, range.clone(), "", outputs);
         assert!(!self.panics.contains(&offset), "a harmful record");
-        if self.failures.contains(&offset) {
+        if self.waits.contains(&offset) {
+            let stop = PartitionStop {
+                reason: "key_missing",
+                detail: String::new(),
+                command: String::new(),
+            };
+            self.pauses.push((batch.topic_partition().clone(), stop));
+        }
+        if self.failures.contains(&offset) || self.waits.contains(&offset) {
             let topic_partition = batch.topic_partition().clone();
             return Err(RecordFailure { topic_partition, offset, reason: "bad" });
         }

@@ -19,19 +19,15 @@ const fn word(text: &'static [u8]) -> Sign {
     Sign { text, is_explicit: false }
 }
 
-static AT_SIGNS: [Sign; 13] = [
+static AT_SIGNS: [Sign; 9] = [
     explicit(b"(at)"),
     explicit(b"[at]"),
     explicit(b"{at}"),
     explicit(b"<at>"),
     explicit(b"(@)"),
     explicit(b"[@]"),
-    explicit(b"(arroba)"),
-    explicit(b"[arroba]"),
     word(b" at "),
     word(b"_at_"),
-    word(b" arroba "),
-    word(b" chiocciola "),
     word(b" @ "),
 ];
 
@@ -54,8 +50,32 @@ static DOT_SIGNS: [Sign; 14] = [
 
 const LABELS_MAX: usize = 8;
 
+/// Whether a written-out `@` stands in `text`, with a written-out dot where it needs one.
+pub(in crate::pipeline::redact) fn may_be_obfuscated(text: &[u8]) -> bool {
+    let mut has_word = false;
+    for pair in text.windows(3) {
+        let is_at = pair[1] | 0x20 == b'a' && pair[2] | 0x20 == b't' || pair[1] == b'@';
+        if is_at && b"([{<".contains(&pair[0]) {
+            return true;
+        }
+        has_word |= is_at && matches!(pair[0], b' ' | b'_');
+    }
+    has_word && has_dot_sign(text)
+}
+
+fn has_dot_sign(text: &[u8]) -> bool {
+    text.windows(3).any(|three| {
+        let lower = [three[0] | 0x20, three[1] | 0x20, three[2] | 0x20];
+        matches!(&lower, b"dot" | b"pun" | b"poi")
+            || three[1] == b'.' && matches!(three[0], b' ' | b'(' | b'[')
+    })
+}
+
 /// Hands every written-out address in `text`, in order, to `found`.
 pub(in crate::pipeline::redact) fn find_obfuscated(text: &[u8], mut found: impl FnMut(Address)) {
+    if !may_be_obfuscated(text) {
+        return;
+    }
     let mut from = 0;
     let mut at = 0;
     while let Some(offset) = text[at..].iter().position(|byte| b"([{< _".contains(byte)) {

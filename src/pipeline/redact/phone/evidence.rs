@@ -13,13 +13,38 @@ use crate::pipeline::redact::rules::{Rule, Score};
 const FIELD_LETTERS_MAX: usize = 24;
 const EXTENSION_DIGITS_MAX: usize = 6;
 
+/// A text and what is known of it as a whole.
+pub(super) struct Source<'a> {
+    text: &'a [u8],
+    place: &'a Place<'a>,
+    /// The place's field, unless the text is prose.
+    field: FieldClass,
+    /// Whether values may stand in a list whose columns are named.
+    has_columns: bool,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(text: &'a [u8], place: &'a Place<'a>) -> Self {
+        let letters = text.iter().filter(|byte| byte.is_ascii_alphabetic());
+        let is_prose = letters.take(FIELD_LETTERS_MAX + 1).count() > FIELD_LETTERS_MAX;
+        let field = if is_prose { FieldClass::None } else { place.field };
+        let has_columns = is_prose
+            && memchr::memchr_iter(b'(', text).take(64).any(|open| {
+                let before = text[..open].trim_ascii_end();
+                before.ends_with(b"=")
+                    || ends_with_ignore_case(before, b"values")
+                    || ends_with_ignore_case(before, b" in")
+            });
+        Self { text, place, field, has_columns }
+    }
+}
+
 /// What is known of one run in one text.
 pub(super) struct Evidence<'a> {
     text: &'a [u8],
     place: &'a Place<'a>,
+    source: &'a Source<'a>,
     pub(super) run: &'a Run,
-    /// The place's field, unless the text is prose.
-    field: FieldClass,
 }
 
 /// What stands before a group.
@@ -32,12 +57,8 @@ pub(super) struct Before {
 }
 
 impl<'a> Evidence<'a> {
-    pub(super) fn new(text: &'a [u8], place: &'a Place<'a>, run: &'a Run) -> Self {
-        let letters =
-            text.iter().filter(|byte| byte.is_ascii_alphabetic()).take(FIELD_LETTERS_MAX + 1);
-        let is_prose = letters.count() > FIELD_LETTERS_MAX;
-        let field = if is_prose { FieldClass::None } else { place.field };
-        Self { text, place, run, field }
+    pub(super) fn new(source: &'a Source<'a>, run: &'a Run) -> Self {
+        Self { text: source.text, place: source.place, source, run }
     }
 
     /// What stands before group `start`: its field, the words, the neighbour.
@@ -62,7 +83,8 @@ impl<'a> Evidence<'a> {
         self.add_shape(before, start, end, &mut score);
         self.add_neighbour_behind(start, end, before, &mut score);
         let (first, last) = (self.run.groups[start].start, self.run.groups[end].end);
-        if !before.is_named && !score.has(Rule::WordNegative) {
+        let is_other = score.has(Rule::WordNegative) || score.has(Rule::FieldNegative);
+        if !before.is_named && !is_other {
             if let Some(rule) = cue_behind(self.text, last) {
                 score.add(rule);
             }
@@ -119,8 +141,9 @@ impl<'a> Evidence<'a> {
 
     /// Adds what the field says; whether it says phone.
     fn add_field(&self, at: usize, plus: bool, score: &mut Score) -> bool {
-        let local = local_field(self.text, at).or_else(|| column_field(self.text, at));
-        match local.unwrap_or(self.field) {
+        let column = || self.source.has_columns.then(|| column_field(self.text, at)).flatten();
+        let local = local_field(self.text, at).or_else(column);
+        match local.unwrap_or(self.source.field) {
             FieldClass::Phone => {
                 score.add(Rule::FieldPhone);
                 return true;

@@ -10,7 +10,7 @@ mod shape;
 use super::context::FieldClass;
 use super::plan::Region;
 use super::rules::{Rule, Score, THRESHOLD_STRICT};
-use evidence::Evidence;
+use evidence::{Evidence, Source};
 use run::Run;
 
 /// Fewest and most digits of a number (E.164: at most 15; with an exit code before them 18).
@@ -74,6 +74,7 @@ impl PhoneFinder {
         place: &Place<'_>,
         mut found: impl FnMut(Candidate),
     ) {
+        let source = Source::new(text, place);
         let mut at = 0;
         while let Some(next) = self.run.read(text, at) {
             at = next;
@@ -82,10 +83,35 @@ impl PhoneFinder {
             }
             shape::block_other_shapes(text, &mut self.run);
             let last = self.run.groups.len() - 1;
-            choose(&Evidence::new(text, place, &self.run), 0, last, &mut found);
+            choose(&Evidence::new(&source, &self.run), 0, last, &mut found);
         }
     }
 }
+
+/// Whether the digits of `text[first..last]` that are no part of a date, an address or the like are
+/// enough for a number.
+pub(super) fn has_open_digits(text: &[u8], first: usize, last: usize) -> bool {
+    let mut run = Run::default();
+    let mut at = first;
+    while let Some(next) = run.read(&text[..text.len().min(last + SHAPE_BYTES_BEHIND)], at) {
+        shape::block_other_shapes(text, &mut run);
+        let mut open = 0;
+        for group in run.groups.iter().filter(|group| group.start < last) {
+            open = if group.blocked { 0 } else { open + group.len() };
+            if open >= DIGITS_MIN {
+                return true;
+            }
+        }
+        at = next;
+        if at >= last {
+            break;
+        }
+    }
+    false
+}
+
+/// What follows a run and may tell what it is.
+const SHAPE_BYTES_BEHIND: usize = 8;
 
 /// Picks the best candidate among the groups `first..=last`, then looks to both sides of it.
 fn choose(evidence: &Evidence<'_>, first: usize, last: usize, found: &mut impl FnMut(Candidate)) {

@@ -111,9 +111,18 @@ fn read_link(rest: &[u8], plus_is_space: bool) -> Option<(usize, Link)> {
     let link = match &rest[..len] {
         b" " | b"+" => Link::Space,
         [sign @ (b'-' | b'.' | b'/')] => Link::Sign(*sign),
-        b"  " | b" - " | b") " | b" (" | b"(" | b")" | b")-" | b"-(" | b") -" | b")/" | b") ("
-        | b")." | b"/(" | b"--" | b" -" | b"- " | b".(" | b" /" | b"+(" | b")+" => Link::Loose,
+        gap if is_loose(gap) => Link::Loose,
         _ => return None,
     };
     Some((len, link))
+}
+
+/// Brackets, at most one sign, spaces; but no end of a sentence and no ` / ` between two numbers.
+fn is_loose(gap: &[u8]) -> bool {
+    let count = |matches: fn(u8) -> bool| gap.iter().filter(|byte| matches(**byte)).count();
+    let signs = count(|byte| matches!(byte, b'-' | b'.' | b'/' | b'+'));
+    let spaces = count(|byte| byte == b' ');
+    let brackets = count(|byte| matches!(byte, b'(' | b')'));
+    let separates = spaces > 0 && (gap.contains(&b'/') || brackets == 0 && gap.contains(&b'.'));
+    !gap.is_empty() && signs <= 1 + usize::from(gap == b"--") && spaces <= 2 && !separates
 }

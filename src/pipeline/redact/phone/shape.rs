@@ -7,12 +7,11 @@ use super::run::{Link, Run};
 pub(super) fn block_other_shapes(text: &[u8], run: &mut Run) {
     let count = run.groups.len();
     // A plus makes its groups a number: `+31.6.2038.1234` is no day in June.
-    let from = usize::from(text[..run.groups[0].start].ends_with(b"+"));
-    for at in from..count {
-        let known = [date(run, at), clock_range(run, at), ipv4(run, at), uuid(run, at)];
-        let cards = fours(run, at);
-        let len = known.into_iter().flatten().chain(cards).max().unwrap_or(0);
-        block(run, at, len);
+    let has_plus = text[..run.groups[0].start].ends_with(b"+");
+    for at in usize::from(has_plus)..count {
+        let address = if has_plus { None } else { ipv4(run, at) };
+        let known = [date(run, at), clock_range(run, at), address, uuid(run, at), fours(run, at)];
+        block(run, at, known.into_iter().flatten().max().unwrap_or(0));
     }
     if is_hex_dump(text, run) {
         block(run, 0, count);

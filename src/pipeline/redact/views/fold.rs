@@ -4,15 +4,15 @@
 
 use super::{Decoded, Text};
 
-/// The zero of every run of decimal digits (category Nd) outside ASCII.
-const ZEROS: [u32; 71] = [
+/// The zero of every run of decimal digits (category Nd) outside ASCII, in rising order.
+const ZEROS: [u32; 70] = [
     0x0660, 0x06f0, 0x07c0, 0x0966, 0x09e6, 0x0a66, 0x0ae6, 0x0b66, 0x0be6, 0x0c66, 0x0ce6, 0x0d66,
     0x0de6, 0x0e50, 0x0ed0, 0x0f20, 0x1040, 0x1090, 0x17e0, 0x1810, 0x1946, 0x19d0, 0x1a80, 0x1a90,
     0x1b50, 0x1bb0, 0x1c40, 0x1c50, 0xa620, 0xa8d0, 0xa900, 0xa9d0, 0xa9f0, 0xaa50, 0xabf0, 0xff10,
     0x104a0, 0x10d30, 0x10d40, 0x11066, 0x110f0, 0x11136, 0x111d0, 0x112f0, 0x11450, 0x114d0,
     0x11650, 0x116c0, 0x116d0, 0x116da, 0x11730, 0x118e0, 0x11950, 0x11bf0, 0x11c50, 0x11d50,
     0x11da0, 0x11f50, 0x16130, 0x16a60, 0x16ac0, 0x16b50, 0x16d70, 0x1ccf0, 0x1e140, 0x1e2f0,
-    0x1e4f0, 0x1e5f1, 0x1e950, 0x1fbf0, 0x1d7ce,
+    0x1e4f0, 0x1e5f1, 0x1e950, 0x1fbf0,
 ];
 
 /// What a character counts as.
@@ -53,9 +53,12 @@ pub(in crate::pipeline::redact) fn folds(character: char) -> Option<Folded> {
         0x2460..=0x2468 => digit(code - 0x245f),
         0x24ea => b'0',
         0x1d7ce..=0x1d7ff => digit((code - 0x1d7ce) % 10),
+        // Latin, Greek, Cyrillic and Hebrew letters.
+        ..0x660 => return None,
         _ => {
-            let zero = ZEROS.iter().find(|zero| (**zero..**zero + 10).contains(&code))?;
-            digit(code - zero)
+            let after = ZEROS.partition_point(|zero| *zero <= code);
+            let zero = ZEROS[after.checked_sub(1)?];
+            (code - zero < 10).then(|| digit(code - zero))?
         }
     };
     Some(Folded::To(ascii))

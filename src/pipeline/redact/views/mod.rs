@@ -140,6 +140,7 @@ pub(super) fn unescape(text: Text<'_>, into: &mut Decoded) -> bool {
 }
 
 pub(super) use fold::folds;
+pub(super) use quoted_printable::hides as hides_quoted_printable;
 
 fn hex_value(byte: u8) -> Option<u8> {
     match byte {

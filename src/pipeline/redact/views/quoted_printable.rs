@@ -33,6 +33,11 @@ pub(super) fn decode(text: Text<'_>, into: &mut Decoded) -> bool {
     changed
 }
 
+/// Whether the `=` at `at` begins a sequence that is decoded.
+pub(in crate::pipeline::redact) fn hides(bytes: &[u8], at: usize) -> bool {
+    read_sequence(bytes, at).is_some()
+}
+
 /// The byte (none for a soft line break) and where the sequence ends.
 fn read_sequence(bytes: &[u8], at: usize) -> Option<(Option<u8>, usize)> {
     let rest = &bytes[at + 1..];

@@ -1,0 +1,259 @@
+//! Whether a record needs a closer look. Every record passes here; most leave with a no, for the
+//! price of one pass of masks and a glance at each run of digits. The rules are those of the slow
+//! path, and only the ones by which it would certainly find nothing.
+
+use super::context::{FieldClass, local_field};
+use super::email;
+use super::phone::{DIGITS_MIN, has_open_digits};
+use super::scan::{Masks, masks};
+use super::views::{folds, hides_quoted_printable};
+
+/// Reused between records.
+#[derive(Default)]
+pub(super) struct Gate {
+    digits: Vec<u64>,
+    numbers: Vec<u64>,
+}
+
+/// What of the JSON structure has been seen.
+#[derive(Default)]
+struct Structure {
+    in_string: bool,
+    depth: i64,
+    /// The next byte is escaped.
+    escaped: bool,
+}
+
+impl Gate {
+    /// `false` only if a scan of `record` would find nothing and refuse nothing.
+    pub(super) fn needs_scan(&mut self, record: &[u8]) -> bool {
+        self.digits.clear();
+        self.numbers.clear();
+        let begins_as_json = record.trim_ascii_start().first() == Some(&b'{');
+        let mut structure = Structure::default();
+        let mut at_word = false;
+        let mut previous_last = 0;
+        let (blocks, rest) = record.as_chunks::<64>();
+        let mut tail = [0; 64];
+        tail[..rest.len()].copy_from_slice(rest);
+        for (index, block) in blocks.iter().chain(std::iter::once(&tail)).enumerate() {
+            let mut found = masks(block);
+            if found.trigger != 0 && check_triggers(record, index * 64, &mut found, &mut structure)
+            {
+                return true;
+            }
+            structure.add(&found);
+            // A word `at` across two blocks.
+            let splits = previous_last | 0x20 == b'a' && block[0] | 0x20 == b't';
+            at_word |=
+                splits || found.at_word != 0 && has_at_sign(record, index * 64, found.at_word);
+            previous_last = block[63];
+            self.digits.push(found.digit);
+            self.numbers.push(found.number);
+        }
+        let is_broken = structure.in_string || structure.depth != 0;
+        begins_as_json && is_broken
+            || at_word && email::may_be_obfuscated(record)
+            || self.has_suspicious_number(record)
+    }
+
+    /// Whether a run of digits may be a phone number.
+    fn has_suspicious_number(&self, record: &[u8]) -> bool {
+        let words = &self.numbers;
+        for (index, &word) in words.iter().enumerate() {
+            let next = words.get(index + 1).copied().unwrap_or(0);
+            let behind = |count: u32| (word >> count) | (next << (64 - count));
+            // Positions at which seven bytes of a number begin.
+            let twos = word & behind(1);
+            let twos_next = next & (next >> 1);
+            let twos_behind = |count: u32| (twos >> count) | (twos_next << (64 - count));
+            let sevens = twos & twos_behind(2) & twos_behind(4) & behind(6);
+            if sevens == 0 {
+                continue;
+            }
+            // Only where a run begins, or goes on from the block before.
+            let before = index.checked_sub(1).map_or(0, |before| words[before] >> 63);
+            let mut starts = sevens & !((word << 1) | before);
+            while starts != 0 {
+                let start = index * 64 + starts.trailing_zeros() as usize;
+                starts &= starts - 1;
+                let end = self.run_end(start);
+                if self.digit_count(start, end) >= DIGITS_MIN && is_suspicious(record, start, end) {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    fn run_end(&self, start: usize) -> usize {
+        let mut index = start / 64;
+        let mut word = !self.numbers[index] & (u64::MAX << (start % 64));
+        while word == 0 && index + 1 < self.numbers.len() {
+            index += 1;
+            word = !self.numbers[index];
+        }
+        if word == 0 {
+            self.numbers.len() * 64
+        } else {
+            index * 64 + word.trailing_zeros() as usize
+        }
+    }
+
+    fn digit_count(&self, start: usize, end: usize) -> usize {
+        let (first, last) = (start / 64, (end - 1) / 64);
+        let count: u32 = (first..=last)
+            .map(|index| {
+                let mut word = self.digits[index];
+                if index == first {
+                    word &= u64::MAX << (start % 64);
+                }
+                if index == last && end % 64 != 0 {
+                    word &= u64::MAX >> (64 - end % 64);
+                }
+                word.count_ones()
+            })
+            .sum();
+        count as usize
+    }
+}
+
+impl Structure {
+    fn add(&mut self, found: &Masks) {
+        // Prefix XOR: bit n is set when an odd number of quotes lies at or before it.
+        let mut inside = found.quote;
+        for shift in [1, 2, 4, 8, 16, 32] {
+            inside ^= inside << shift;
+        }
+        if self.in_string {
+            inside = !inside;
+        }
+        self.in_string = inside >> 63 == 1;
+        let outside = !inside;
+        self.depth += i64::from((found.open & outside).count_ones());
+        self.depth -= i64::from((found.close & outside).count_ones());
+    }
+}
+
+/// Looks at each trigger of a block; takes escaped quotes out of `found`. `true`: look closer.
+fn check_triggers(
+    record: &[u8],
+    offset: usize,
+    found: &mut Masks,
+    structure: &mut Structure,
+) -> bool {
+    let mut triggers = found.trigger;
+    if structure.escaped {
+        structure.escaped = false;
+        found.quote &= !1;
+        triggers &= !1;
+    }
+    while triggers != 0 {
+        let bit = triggers.trailing_zeros();
+        triggers &= triggers - 1;
+        let at = offset + bit as usize;
+        let next = record.get(at + 1).copied();
+        match record[at] {
+            b'@' => return true,
+            b'\\' => {
+                if matches!(next, None | Some(b'u' | b'x' | b'\\')) {
+                    return true;
+                }
+                if bit == 63 {
+                    structure.escaped = true;
+                } else {
+                    found.quote &= !(2 << bit);
+                }
+            }
+            b'%' if next.is_some_and(|byte| byte.is_ascii_hexdigit()) => return true,
+            b'&' if matches!(next, Some(b'#' | b'a'..=b'z' | b'A'..=b'Z')) => {
+                let rest = &record[at + 1..record.len().min(at + 12)];
+                if next == Some(b'#') || memchr::memchr(b';', rest).is_some() {
+                    return true;
+                }
+            }
+            b'=' if hides_quoted_printable(record, at) => return true,
+            0xc0.. if hides_digit_or_sign(record, at) => return true,
+            _ => {}
+        }
+    }
+    false
+}
+
+/// Whether the character at `at` counts as another one, or as nothing.
+fn hides_digit_or_sign(record: &[u8], at: usize) -> bool {
+    let bytes = &record[at..record.len().min(at + 4)];
+    let character = bytes.utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next());
+    character.is_none_or(|character| folds(character).is_some())
+}
+
+/// Whether one of the words at `at_word` is a sign written out: `(at)`, ` at `, `_at_`.
+fn has_at_sign(record: &[u8], offset: usize, mut at_word: u64) -> bool {
+    while at_word != 0 {
+        let at = offset + at_word.trailing_zeros() as usize;
+        at_word &= at_word - 1;
+        let before = at.checked_sub(1).map(|index| record[index]);
+        let behind = record.get(at + 2);
+        let opens = matches!(before, Some(b'(' | b'[' | b'{' | b'<' | b' ' | b'_'));
+        if opens && matches!(behind, Some(b')' | b']' | b'}' | b'>' | b' ' | b'_')) {
+            return true;
+        }
+    }
+    false
+}
+
+/// Whether the run of digits and signs `start..end` may be a phone number.
+fn is_suspicious(record: &[u8], start: usize, end: usize) -> bool {
+    let run = &record[start..end];
+    if memchr::memchr2(b'\\', b'+', run).is_some() {
+        return true;
+    }
+    let first = start + run.iter().take_while(|byte| !byte.is_ascii_digit()).count();
+    let last = end - run.iter().rev().take_while(|byte| !byte.is_ascii_digit()).count();
+    if begins_with_date(record, first, last) {
+        return false;
+    }
+    let is_one = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+    if record[first..last].iter().all(is_one) && is_of_other_field(record, first, last) {
+        return false;
+    }
+    has_open_digits(record, first, last)
+}
+
+/// `2026-11-20` with fewer digits behind it than a number has.
+fn begins_with_date(record: &[u8], first: usize, last: usize) -> bool {
+    let run = &record[first..last];
+    let is_date = run.len() >= 10
+        && matches!(run[..2], [b'1', b'9'] | [b'2', b'0'])
+        && run[2..4].iter().all(u8::is_ascii_digit)
+        && (run[4], run[7]) == (b'-', b'-')
+        && matches!(run[5], b'0' | b'1')
+        && matches!(run[8], b'0'..=b'3')
+        && run[6].is_ascii_digit()
+        && run[9].is_ascii_digit()
+        && !run.get(10).is_some_and(u8::is_ascii_digit);
+    is_date && run[10..].iter().filter(|byte| byte.is_ascii_digit()).count() < DIGITS_MIN
+}
+
+/// Whether the token around the digits `first..last` (an id with letters and hyphens, a decimal
+/// number) is the whole value of a field that holds something else.
+fn is_of_other_field(record: &[u8], first: usize, last: usize) -> bool {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    let before = record[..first].iter().rev().take(TOKEN_BYTES_MAX);
+    let start = first - before.take_while(|byte| is_token(**byte)).count();
+    let behind = record[last..].iter().take(TOKEN_BYTES_MAX);
+    let end = last + behind.take_while(|byte| is_token(**byte)).count();
+    let opening = start.checked_sub(1).map(|index| record[index]);
+    let closing = record.get(end).copied().unwrap_or(b' ');
+    let is_whole = match opening {
+        Some(b'"') => matches!(closing, b'"' | b'\\'),
+        Some(b':' | b' ') => matches!(closing, b',' | b'}'),
+        Some(b'=') => matches!(closing, b' ' | b'"' | b'&' | b'\\'),
+        _ => false,
+    };
+    is_whole
+        && matches!(local_field(record, start), Some(FieldClass::Negative | FieldClass::MessageId))
+}
+
+/// Longer tokens are looked at closely.
+const TOKEN_BYTES_MAX: usize = 80;

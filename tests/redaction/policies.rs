@@ -1,0 +1,143 @@
+//! What a policy says is what happens: field rules, lists, patterns, actions, keys.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use blotter::pipeline::record::{TenantId, Timestamp};
+use blotter::pipeline::redact::keyring::{KeyEncryptionKey, Keyring, KeyringFile};
+use blotter::pipeline::redact::policy::Policy;
+use blotter::pipeline::redact::{Disposition, Redactor, Scope, Surface};
+
+#[test]
+fn field_rules_decide_by_name_and_path() {
+    let mut redactor = redactor(
+        r#"{"regions": ["IN"],
+            "fields": {"always": ["customer.note"], "never": ["ref"], "phone": ["handle"],
+                       "email": ["login"], "base64": ["blob"]}}"#,
+    );
+    assert_eq!(
+        out(&mut redactor, r#"{"customer":{"note":"likes tea"},"note":"likes tea"}"#),
+        r#"{"customer":{"note":"[redacted]"},"note":"likes tea"}"#
+    );
+    let kept = r#"{"ref":"+919876543210 asha@gmail.com"}"#;
+    assert_eq!(out(&mut redactor, kept), kept);
+    assert_eq!(out(&mut redactor, r#"{"handle":"1234567"}"#), r#"{"handle":"[phone]"}"#);
+    assert_eq!(out(&mut redactor, r#"{"login":"root@intranet"}"#), r#"{"login":"[email]"}"#);
+    // {"email":"asha@gmail.com"}
+    let encoded = r#"{"blob":"eyJlbWFpbCI6ImFzaGFAZ21haWwuY29tIn0="}"#;
+    let redacted = out(&mut redactor, encoded);
+    assert!(!redacted.contains("YXNoYUBnbWFpbC5jb20") && redacted != encoded, "{redacted}");
+}
+
+#[test]
+fn listed_values_stay() {
+    let mut redactor = redactor(
+        r#"{"regions": ["DE"],
+            "allow": {"emails": ["support@salon.com", "@help.salon.com"], "phones": ["+49 30 901820"]}}"#,
+    );
+    for kept in [
+        "write to Support@Salon.com",
+        "write to anyone@help.salon.com",
+        "call +49 30 901820",
+        r#"{"phone":"030 901820"}"#,
+    ] {
+        assert_eq!(out(&mut redactor, kept), kept);
+    }
+    assert_eq!(out(&mut redactor, "write to asha@salon.com"), "write to [email]");
+    assert_eq!(out(&mut redactor, "call +49 30 901821"), "call [phone]");
+}
+
+#[test]
+fn extra_patterns_are_redacted_by_name() {
+    let mut redactor =
+        redactor(r#"{"patterns": [{"name": "voucher", "regex": "\\bV-[0-9]{8}\\b"}]}"#);
+    assert_eq!(
+        out(&mut redactor, r#"{"msg":"paid with V-12345678, thanks"}"#),
+        r#"{"msg":"paid with [voucher], thanks"}"#
+    );
+    let strict = r#"{"msg":"V-1234567"}"#;
+    assert_eq!(out(&mut redactor, strict), strict);
+}
+
+#[test]
+fn actions_follow_kind_and_field() {
+    let mut redactor = redactor(
+        r#"{"regions": ["IN"],
+            "actions": {"email": "mask", "phone": "keep-last-4", "fields": {"alt_phone": "drop"}}}"#,
+    );
+    assert_eq!(
+        out(&mut redactor, r#"{"phone":"+919876543210","alt_phone":"+919876543211"}"#),
+        r#"{"phone":"[phone:******3210]","alt_phone":""}"#
+    );
+    assert_eq!(out(&mut redactor, "mail asha@gmail.com"), "mail ********");
+    let mut numbers = self::redactor(r#"{"actions": {"number": 0}}"#);
+    assert_eq!(out(&mut numbers, r#"{"phone":9876543210}"#), r#"{"phone":0}"#);
+}
+
+#[test]
+fn a_thousand_sessions_keyed_by_number_stay_a_thousand() {
+    let policy = policy(r#"{"regions": ["IN"]}"#);
+    let acme = TenantId::new("acme").unwrap();
+    let mut redactor = Redactor::new(policy).with_keyring(Arc::new(keyring(&acme)));
+    let mut token = |key: &str, tenant: &TenantId| {
+        let scope = Scope {
+            topic: "t",
+            tenant: Some(tenant),
+            surface: Surface::Key,
+            timestamp: Timestamp::from_millis(1),
+            ..Scope::default()
+        };
+        let mut out = Vec::new();
+        redactor.redact_in(&scope, key.as_bytes(), &mut out);
+        String::from_utf8(out).unwrap()
+    };
+    let tokens: HashSet<String> = (0..1_000)
+        .map(|number| token(&format!("91987654{number:04}@s.whatsapp.net"), &acme))
+        .collect();
+    assert_eq!(tokens.len(), 1_000);
+    assert!(tokens.iter().all(|token| token.contains("[phone:a:")), "{:?}", tokens.iter().next());
+    let other = TenantId::new("other").unwrap();
+    assert_eq!(token("+91 98765 43210", &acme), token("+919876543210", &acme));
+    assert_ne!(token("+919876543210", &other), token("+919876543210", &acme));
+}
+
+#[test]
+fn a_missing_epoch_is_told_and_nothing_is_written() {
+    let kek = KeyEncryptionKey::new([1; 32]);
+    let file = KeyringFile::create(&kek, &mut |buffer| buffer.fill(1)).to_text();
+    let header = file.lines().next().unwrap();
+    let empty = KeyringFile::parse(header).unwrap().open(&kek).unwrap();
+    let mut redactor = Redactor::new(policy("{}")).with_keyring(Arc::new(empty));
+    let scope = Scope { surface: Surface::Key, ..Scope::default() };
+    let mut out = Vec::new();
+    let report = redactor.redact_in(&scope, b"asha@gmail.com", &mut out);
+    assert_eq!(report.disposition, Disposition::MissingKeyEpoch);
+    assert!(redactor.missing_epoch().is_some());
+    assert!(!String::from_utf8_lossy(&out).contains("asha"));
+}
+
+fn policy(json: &str) -> Policy {
+    Policy::new(&serde_json::from_str(json).expect("keys are known")).expect("the policy is sound")
+}
+
+fn redactor(json: &str) -> Redactor {
+    Redactor::new(policy(json))
+}
+
+fn keyring(tenant: &TenantId) -> Keyring {
+    let kek = KeyEncryptionKey::new([1; 32]);
+    let mut byte = 0_u8;
+    let mut random = |buffer: &mut [u8]| {
+        byte = byte.wrapping_add(1);
+        buffer.fill(byte);
+    };
+    let mut file = KeyringFile::create(&kek, &mut random);
+    file.add_tenant(&kek, tenant, Timestamp::EPOCH, &mut random).expect("it is new");
+    file.open(&kek).expect("the key fits")
+}
+
+fn out(redactor: &mut Redactor, line: &str) -> String {
+    let mut out = Vec::new();
+    redactor.redact(line.as_bytes(), &mut out);
+    String::from_utf8(out).expect("text stays text")
+}
