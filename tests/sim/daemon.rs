@@ -1,7 +1,7 @@
 //! One simulated process: it connects, runs the real shard, and connects anew when that fails.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use blotter::daemon::broker::embedded::EmbeddedConnector;
@@ -22,18 +22,18 @@ const REBUILD_AFTER_MS: i64 = 200;
 /// What all processes have published, as a metrics store that outlives them has it.
 #[derive(Debug, Default)]
 pub(crate) struct Published {
-    records: AtomicU64,
-    stopped: Mutex<BTreeSet<(i32, String)>>,
+    records: AtomicI64,
+    stopped: Mutex<BTreeSet<(String, String)>>,
 }
 
 impl Published {
     /// Sum of the records counted.
-    pub(crate) fn records(&self) -> u64 {
+    pub(crate) fn records(&self) -> i64 {
         self.records.load(Ordering::Relaxed)
     }
 
     /// Partitions that were ever reported as stopped, with the reason.
-    pub(crate) fn stopped(&self) -> BTreeSet<(i32, String)> {
+    pub(crate) fn stopped(&self) -> BTreeSet<(String, String)> {
         self.stopped.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
@@ -42,12 +42,12 @@ impl MetricSink for Published {
     fn publish(&self, updates: Vec<MetricUpdate>) {
         for update in updates {
             match update.metric {
-                Metric::LogRecords => {
+                Metric::LogRecords | Metric::RecordsRejected => {
                     let records = format!("{:.0}", update.value).parse().expect("whole numbers");
                     self.records.fetch_add(records, Ordering::Relaxed);
                 }
                 Metric::PartitionStopped if update.value > 0.0 => {
-                    let partition = update.labels[1].parse().expect("a partition");
+                    let partition = format!("{}/{}", update.labels[0], update.labels[1]);
                     let mut stopped = self.stopped.lock().unwrap_or_else(PoisonError::into_inner);
                     stopped.insert((partition, update.labels[2].to_string()));
                 }
@@ -65,6 +65,7 @@ pub(crate) type MakeStage = Arc<dyn Fn(&SlotConfig) -> Box<dyn Stage> + Send + S
 pub(crate) struct Daemon {
     pub(crate) world: Arc<World>,
     pub(crate) weather: Arc<Weather>,
+    pub(crate) stage: &'static str,
     pub(crate) slot: SlotConfig,
     pub(crate) make_stage: MakeStage,
     pub(crate) sink: Arc<Published>,
@@ -110,7 +111,7 @@ impl Daemon {
                     },
                     clock: Arc::clone(&self.world.clock),
                     config: ShardConfig::new(
-                        "scrub",
+                        self.stage,
                         format!("{me}"),
                         self.slot.transactional_id.clone(),
                     ),

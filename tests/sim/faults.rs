@@ -42,8 +42,11 @@ impl Weather {
         Self { storm: AtomicBool::new(true), every, shares, counters_lost_max: AtomicU64::new(0) }
     }
 
-    fn choose(&self, rng: &mut Rng) -> Option<Fault> {
-        if !self.storm.load(Ordering::Relaxed) || !rng.one_in(self.every) {
+    fn choose(&self, rng: &mut Rng, what: &str) -> Option<Fault> {
+        // Between the first output and the end of a transaction more is at stake than elsewhere.
+        let dense = ["begin", "after_send", "send_offsets", "commit"].contains(&what);
+        let every = if dense { self.every / 4 } else { self.every };
+        if !self.storm.load(Ordering::Relaxed) || !rng.one_in(every) {
             return None;
         }
         let mut left = rng.below(self.shares.iter().sum());
@@ -81,7 +84,7 @@ pub(crate) struct DaemonConductor {
 impl DaemonConductor {
     fn disturb(&self, what: &str, member: Option<u64>) -> Option<Fault> {
         self.world.pass(self.me);
-        let fault = self.world.random(|rng| self.weather.choose(rng))?;
+        let fault = self.world.random(|rng| self.weather.choose(rng, what))?;
         self.world.note(format_args!("{} {what}: {fault:?}", self.me));
         match fault {
             Fault::Crash => {

@@ -1,20 +1,24 @@
 //! What must hold at the end of a run, computed from the input and the stored topics alone.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use blotter::daemon::broker::embedded::{Cluster, Isolation, StoredRecord};
 use blotter::pipeline::record::TopicPartition;
+use serde_json::Value;
 
 use crate::chain::{leaf_hash, read_entry};
 use crate::input::Input;
+use crate::stages::{ALERTS, MEASURES};
 
 /// One source partition and its counterparts.
 pub(crate) struct Partition<'a> {
     pub(crate) source: TopicPartition,
     pub(crate) redacted: TopicPartition,
     pub(crate) audit: TopicPartition,
-    /// What was written to the source, from offset 0 on.
+    /// What was written to the source, from offset 0 on; all of it must have been processed.
     pub(crate) input: &'a [Input],
-    /// How many of it must have been processed.
-    pub(crate) processed: usize,
+    /// Whether the stand-in for SCRUB processed it.
+    pub(crate) copied: bool,
     /// Ranges that retention took before they were read.
     pub(crate) gaps: Vec<(i64, i64)>,
 }
@@ -32,7 +36,7 @@ pub(crate) fn check(cluster: &Cluster, partition: &Partition<'_>) -> Result<i64,
 fn check_output(cluster: &Cluster, partition: &Partition<'_>) -> Result<(), Broken> {
     let records = committed(cluster, &partition.redacted)?;
     let lost = |offset: i64| partition.gaps.iter().any(|(from, to)| (*from..*to).contains(&offset));
-    let mut expected = (0_i64..).zip(partition.input).take(partition.processed);
+    let mut expected = (0_i64..).zip(partition.input);
     let mut expected = std::iter::from_fn(|| expected.find(|(offset, _)| !lost(*offset)));
     for record in &records {
         let source = record.body.header("blotter-source").unwrap_or_default();
@@ -49,7 +53,8 @@ fn check_output(cluster: &Cluster, partition: &Partition<'_>) -> Result<(), Brok
             return Err(format!("{at}: another timestamp than {coordinates}"));
         }
         let value = record.body.value.as_deref().unwrap_or_default();
-        let right = match &input.expected {
+        let expected = if partition.copied { input.copied() } else { input.redacted.clone() };
+        let right = match expected {
             Some(expected) => value == expected.as_bytes(),
             None => {
                 record.body.header("blotter-dead-letter").is_some()
@@ -63,6 +68,80 @@ fn check_output(cluster: &Cluster, partition: &Partition<'_>) -> Result<(), Brok
     match expected.next() {
         Some((offset, _)) => Err(format!("{}/{offset} never came out", partition.source)),
         None => Ok(()),
+    }
+}
+
+/// The measures of all transactions add up to what was read: records and errors, by tenant.
+pub(crate) fn check_measures(
+    cluster: &Cluster,
+    partitions: i32,
+    inputs: &[&[Input]],
+) -> Result<(), Broken> {
+    let mut counted: BTreeMap<(String, &str), i64> = BTreeMap::new();
+    for partition in 0..partitions {
+        let partition = TopicPartition::new(MEASURES, partition);
+        for record in committed(cluster, &partition)? {
+            let value = record.body.value.as_deref().unwrap_or_default();
+            let value: Value = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+            for delta in value.get("d").and_then(Value::as_array).into_iter().flatten() {
+                let tenant = delta[0].as_str().unwrap_or_default().to_owned();
+                for signal in ["records", "errors"] {
+                    let count = delta[3][signal].as_i64().unwrap_or(0);
+                    *counted.entry((tenant.clone(), signal)).or_default() += count;
+                }
+            }
+        }
+    }
+    let mut written: BTreeMap<(String, &str), i64> = BTreeMap::new();
+    for input in inputs.iter().copied().flatten().filter(|input| input.redacted.is_some()) {
+        *written.entry((input.tenant.clone(), "records")).or_default() += 1;
+        *written.entry((input.tenant.clone(), "errors")).or_default() += i64::from(input.is_error);
+    }
+    counted.retain(|(tenant, _), _| !tenant.starts_with('_'));
+    if counted == written {
+        Ok(())
+    } else {
+        Err(format!("measured {counted:?}, written {written:?}"))
+    }
+}
+
+/// Every alert transition once: no event id twice, and of each alert firing and resolved in turn.
+/// In the end nothing fires but the watchdogs, which always do. Gives the number of transitions.
+pub(crate) fn check_alerts(cluster: &Cluster) -> Result<usize, Broken> {
+    let mut ids = BTreeSet::new();
+    let mut firing: BTreeMap<Vec<u8>, (String, String)> = BTreeMap::new();
+    let mut transitions = 0;
+    for record in committed(cluster, &TopicPartition::new(ALERTS, 0))? {
+        let Some(value) = record.body.value.as_deref() else { continue };
+        let value: Value = serde_json::from_slice(value).map_err(|error| error.to_string())?;
+        let id = record.body.header("ce_id").unwrap_or_default().to_vec();
+        let at = format!("{} at {}", value["labels"]["alertname"], record.offset);
+        if !ids.insert(id.clone()) {
+            return Err(format!("{at}: id {} comes twice", String::from_utf8_lossy(&id)));
+        }
+        let text = |name: &str| value[name].as_str().unwrap_or_default().to_owned();
+        let key = record.body.key.as_deref().unwrap_or_default().to_vec();
+        let (status, episode) = (text("status"), text("episode"));
+        let name = value["labels"]["alertname"].as_str().unwrap_or_default().to_owned();
+        let known = firing.get(&key).map(|(episode, _)| episode);
+        match (status.as_str(), text("reason").as_str()) {
+            ("firing", "transition") if known.is_none() => {
+                firing.insert(key, (episode, name));
+            }
+            ("firing", "refresh") if known == Some(&episode) => continue,
+            ("resolved", "transition") if known == Some(&episode) => {
+                firing.remove(&key);
+            }
+            (_, "refresh") if status == "resolved" => continue,
+            (status, reason) => {
+                return Err(format!("{at}: {status} ({reason}) of {episode} after {known:?}"));
+            }
+        }
+        transitions += 1;
+    }
+    match firing.values().find(|(_, name)| name != "BlotterWatchdog") {
+        Some((episode, name)) => Err(format!("{name} still fires in episode {episode}")),
+        None => Ok(transitions),
     }
 }
 
@@ -101,7 +180,7 @@ fn check_chain(cluster: &Cluster, partition: &Partition<'_>) -> Result<i64, Brok
             _ => {}
         }
     }
-    let processed = i64::try_from(partition.processed).unwrap_or(i64::MAX);
+    let processed = i64::try_from(partition.input.len()).unwrap_or(i64::MAX);
     if to != processed {
         return Err(format!("{}: sealed to {to}, not to {processed}", partition.audit));
     }

@@ -325,7 +325,8 @@ impl Stage for SabotagedStage {
         self.taken = 0;
         let mut updates = self.inner.committed();
         if self.sabotage == Some(Sabotage::CountersBeforeCommit) {
-            updates.retain(|update| update.metric != Metric::LogRecords);
+            let counted = [Metric::LogRecords, Metric::RecordsRejected];
+            updates.retain(|update| !counted.contains(&update.metric));
         }
         updates
     }
