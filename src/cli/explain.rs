@@ -8,12 +8,13 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::exit::{Exit, Failure};
-use super::records::{Lens, kind_name, split_end};
+use super::records::{Lens, split_end};
 use super::redact::RulesArguments;
 use super::{Common, print};
 use crate::pipeline::ingest::{Explanation, Rule};
 use crate::pipeline::limits::RECORD_BYTES_MAX;
 use crate::pipeline::record::SourceRecord;
+use crate::pipeline::redact::token::kind_name;
 use crate::pipeline::redact::{Considered, Disposition, Report, SurfaceClass};
 
 /// Candidates that are let stand and are printed: a long record has thousands.
@@ -35,7 +36,11 @@ pub(super) fn run(common: &Common, arguments: &ExplainArguments) -> Result<Exit,
     let mut lens = arguments.rules.lens(&settings, Arc::clone(&settings.policy))?;
     let mut input = Vec::new();
     let limit = RECORD_BYTES_MAX as u64 + 2;
-    io::stdin().lock().take(limit).read_to_end(&mut input).map_err(|error| Failure::io("stdin", &error))?;
+    io::stdin()
+        .lock()
+        .take(limit)
+        .read_to_end(&mut input)
+        .map_err(|error| Failure::io("stdin", &error))?;
     let source = arguments.rules.source();
     let record = source.record(split_end(&input).0, 0);
     print(&explain(&mut lens, &record, arguments.show_values))?;
@@ -55,10 +60,12 @@ fn explain(lens: &mut Lens, record: &SourceRecord<'_>, show_values: bool) -> Str
     let explanation = lens.ingest().explain(record);
     let mut text = fields(&explanation, &secrets, show_values);
     text.push_str(&facts_found(&explanation));
-    let tenant = facts.tenant.as_ref().map_or("none", |tenant| {
-        if show_values { tenant.as_str() } else { "known" }
-    });
-    let rules = lens.redactor().policy().rules(&record.topic_partition.topic, facts.tenant.as_ref());
+    let tenant = facts
+        .tenant
+        .as_ref()
+        .map_or("none", |tenant| if show_values { tenant.as_str() } else { "known" });
+    let rules =
+        lens.redactor().policy().rules(&record.topic_partition.topic, facts.tenant.as_ref());
     let regions: Vec<&str> = rules.regions().iter().map(|region| region.code()).collect();
     let regions = if regions.is_empty() { "none".to_owned() } else { regions.join(" ") };
     writeln!(
@@ -76,7 +83,7 @@ fn explain(lens: &mut Lens, record: &SourceRecord<'_>, show_values: bool) -> Str
         let path = if one.is_redacted { paths.next() } else { None };
         standing += usize::from(!one.is_redacted);
         if one.is_redacted || standing <= CANDIDATES_SHOWN_MAX {
-            let kind = kind_name(lens.redactor().policy(), one.kind).to_owned();
+            let kind = kind_name(one.kind, lens.redactor().policy()).to_owned();
             text.push_str(&candidate(one, &kind, path.as_deref(), show_values.then_some(&lossy)));
         }
     }
@@ -94,7 +101,8 @@ fn explain(lens: &mut Lens, record: &SourceRecord<'_>, show_values: bool) -> Str
 fn fields(explanation: &Explanation<'_>, secrets: &[&[u8]], show_values: bool) -> String {
     let mut text = format!("format: {}\n", explanation.format.name());
     for finding in &explanation.findings {
-        let path = finding.path.as_deref().map_or_else(|| "-".to_owned(), |path| masked(path, secrets));
+        let path =
+            finding.path.as_deref().map_or_else(|| "-".to_owned(), |path| masked(path, secrets));
         let rule = rule_name(&finding.rule);
         write!(text, "  {:14} at {path:28} by {rule}", finding.kind.name()).expect(IN_MEMORY);
         if show_values {
@@ -136,7 +144,12 @@ fn facts_found(explanation: &Explanation<'_>) -> String {
     text
 }
 
-fn candidate(one: &Considered, kind: &str, path: Option<&str>, values: Option<&impl AsRef<str>>) -> String {
+fn candidate(
+    one: &Considered,
+    kind: &str,
+    path: Option<&str>,
+    values: Option<&impl AsRef<str>>,
+) -> String {
     let decision = if one.is_redacted { "redacted" } else { "stands" };
     let class = SurfaceClass::of(one.position).name();
     let mut text = format!(

@@ -17,7 +17,8 @@ const REDACTED_KEY: &str = "[key]";
 /// The path of each finding (in order, not overlapping); empty outside of keyed text.
 pub(super) fn field_paths(record: &[u8], findings: &[Finding]) -> Vec<String> {
     let spans: Vec<Range<usize>> = findings.iter().map(|one| one.start..one.end).collect();
-    let mut walk = Walk { record, spans: &spans, frames: Vec::new(), word: None, paths: Vec::new() };
+    let mut walk =
+        Walk { record, spans: &spans, frames: Vec::new(), word: None, paths: Vec::new() };
     walk.run();
     walk.paths
 }

@@ -57,7 +57,8 @@ pub(super) fn run(common: &Common, arguments: &PreviewArguments) -> Result<Exit,
         found: BTreeMap::new(),
     };
     let mut failed = Ok(());
-    for (topic_partition, from, to) in tails(&mut reader, &arguments.topic, arguments.last.into())? {
+    for (topic_partition, from, to) in tails(&mut reader, &arguments.topic, arguments.last.into())?
+    {
         reader.read(&topic_partition, from, to, &mut |record| {
             if failed.is_ok() {
                 failed = print(&tally.take(&record));
@@ -96,12 +97,17 @@ pub(super) fn tails(
     topic: &str,
     wanted: i64,
 ) -> Result<Vec<(TopicPartition, i64, i64)>, Failure> {
-    let all = (0..partitions(reader, topic)?).map(|partition| TopicPartition::new(topic, partition));
+    let all =
+        (0..partitions(reader, topic)?).map(|partition| TopicPartition::new(topic, partition));
     let ranges = all.map(|one| reader.range(&one).map(|(low, end)| (one, low, end)));
     let ranges: Vec<_> = ranges.collect::<Result<_, BrokerError>>()?;
     let held: Vec<i64> = ranges.iter().map(|(_, low, end)| end - low).collect();
     let shares = shares(&held, wanted);
-    Ok(ranges.into_iter().zip(shares).map(|((one, _, end), share)| (one, end - share, end)).collect())
+    Ok(ranges
+        .into_iter()
+        .zip(shares)
+        .map(|((one, _, end), share)| (one, end - share, end))
+        .collect())
 }
 
 /// Divides `wanted` as evenly as what is `held` allows.
@@ -136,7 +142,9 @@ impl Tally {
         let value = record.value.unwrap_or_default();
         let report = self.lens.redact(record, &facts, &mut self.out);
         match report.disposition {
-            Disposition::NotText(name) => *self.others.entry(format!("not text: {name}")).or_default() += 1,
+            Disposition::NotText(name) => {
+                *self.others.entry(format!("not text: {name}")).or_default() += 1
+            }
             Disposition::StrictMasked(reason) => {
                 *self.others.entry(format!("masked strictly: {}", reason.name())).or_default() += 1;
             }
@@ -145,7 +153,8 @@ impl Tally {
         let place = |path: String| if path.is_empty() { "(text)".to_owned() } else { path };
         let mut all: Vec<(String, Found)> =
             self.lens.found(value).into_iter().map(|one| (place(one.path.clone()), one)).collect();
-        let pieces = record.headers.iter().map(|header| (Surface::Header(header.name), header.value));
+        let pieces =
+            record.headers.iter().map(|header| (Surface::Header(header.name), header.value));
         for (surface, bytes) in std::iter::once((Surface::Key, record.key)).chain(pieces) {
             let bytes = bytes.unwrap_or_default();
             let name = match surface {
@@ -156,11 +165,7 @@ impl Tally {
                 }
                 _ => "(record key)".to_owned(),
             };
-            let scope = Scope {
-                surface,
-                partial: Partial::Whole,
-                ..facts.scope(record)
-            };
+            let scope = Scope { surface, partial: Partial::Whole, ..facts.scope(record) };
             self.lens.redactor().redact_in(&scope, bytes, &mut self.out);
             all.extend(self.lens.found(bytes).into_iter().map(|one| (name.clone(), one)));
         }
@@ -179,16 +184,15 @@ impl Tally {
     }
 
     fn report(&self, topic: &str) -> String {
-        let mut text = format!(
-            "{topic}: {} records read, findings in {}\n",
-            self.records, self.with_findings
-        );
+        let mut text =
+            format!("{topic}: {} records read, findings in {}\n", self.records, self.with_findings);
         for (reason, count) in &self.others {
             writeln!(text, "{count:>8}  {reason}").expect(IN_MEMORY);
         }
         for ((service, place, kind, class), count) in &self.found {
             let class = class.name();
-            writeln!(text, "{count:>8}  {service:20} {place:32} {kind:7} {class}").expect(IN_MEMORY);
+            writeln!(text, "{count:>8}  {service:20} {place:32} {kind:7} {class}")
+                .expect(IN_MEMORY);
         }
         text
     }

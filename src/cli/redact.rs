@@ -128,7 +128,8 @@ struct Counts {
 impl Counts {
     fn summary(&self) -> String {
         let list = |counts: &BTreeMap<&'static str, u64>| {
-            let each: Vec<String> = counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
+            let each: Vec<String> =
+                counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
             each.join(", ")
         };
         let mut text = String::new();
@@ -216,8 +217,10 @@ fn diff(
         report.push_str("B may let something pass that A redacts\n");
     }
     print(&report)?;
-    let mut lenses =
-        [arguments.rules.lens(settings, Arc::new(a))?, arguments.rules.lens(settings, Arc::new(b))?];
+    let mut lenses = [
+        arguments.rules.lens(settings, Arc::new(a))?,
+        arguments.rules.lens(settings, Arc::new(b))?,
+    ];
     let source = arguments.rules.source();
     let (mut line, mut outs) = (Vec::new(), [Vec::new(), Vec::new()]);
     let (mut lines, mut changed, mut changes) = (0, 0_u64, Changes::new());
@@ -238,7 +241,8 @@ fn diff(
         changed += 1;
         let details = compare(found, &mut changes);
         if arguments.show_values {
-            let details: String = details.iter().map(|one| format!("line {lines}: {one}\n")).collect();
+            let details: String =
+                details.iter().map(|one| format!("line {lines}: {one}\n")).collect();
             print(&details)?;
         }
     }
@@ -289,7 +293,8 @@ pub(super) fn policy_file(path: &Path) -> Result<Policy, Failure> {
         redact: RawPolicy,
     }
     let shown = path.display();
-    let text = std::fs::read_to_string(path).map_err(|error| Failure::io(&shown.to_string(), &error))?;
+    let text =
+        std::fs::read_to_string(path).map_err(|error| Failure::io(&shown.to_string(), &error))?;
     let refuse = |error: toml::de::Error| {
         let line = error.span().map_or(1, |span| 1 + text[..span.start].matches('\n').count());
         Failure::new(Exit::Config, format!("{shown}:{line}: {}", error.message()))

@@ -82,7 +82,9 @@ fn write_files(common: &Common, arguments: &ExportArguments) -> Result<Exit, Fai
         let (mut entries, mut written) = (0_u64, Ok(()));
         reader.read(&audit, low, end, &mut |record| {
             if written.is_ok() {
-                written = file.write_all(record.value.unwrap_or_default()).and_then(|()| file.write_all(b"\n"));
+                written = file
+                    .write_all(record.value.unwrap_or_default())
+                    .and_then(|()| file.write_all(b"\n"));
                 entries += 1;
             }
         })?;

@@ -116,7 +116,8 @@ impl Run {
     }
 
     fn finish(self, trust: &Trust, place: impl Fn(Option<i64>) -> String) -> Verdict {
-        let verifier = self.verifier.unwrap_or_else(|| Verifier::new(trust.clone(), Start::Genesis));
+        let verifier =
+            self.verifier.unwrap_or_else(|| Verifier::new(trust.clone(), Start::Genesis));
         let (report, head) = (verifier.report().clone(), verifier.head());
         let fault = self.fault.or_else(|| verifier.finish().err());
         let fault = fault.map(|fault| Problem {
@@ -169,7 +170,10 @@ fn verify_topic(
             None => audit.to_string(),
         });
         verdict.notes.extend(note);
-        if verdict.report.entries_total() == 0 && end == 0 && is_untouched(&mut reader, &trust.source) {
+        if verdict.report.entries_total() == 0
+            && end == 0
+            && is_untouched(&mut reader, &trust.source)
+        {
             verdict.fault = None;
             verdict.notes = vec!["nothing was written to the source partition yet".to_owned()];
         }
@@ -192,11 +196,13 @@ fn committed_head(
     match reader.committed(source) {
         Err(error) => none(error.to_string()),
         Ok(None) => none("the group has committed no offset".to_owned()),
-        Ok(Some((_, metadata))) => match OffsetMetadata::parse(&metadata).map(|found| found.audit) {
-            Ok(AuditState::On(head) | AuditState::Off(Some(head))) => (Some(head), None),
-            Ok(AuditState::Off(None)) => none("the audit was off".to_owned()),
-            Err(error) => none(error.to_string()),
-        },
+        Ok(Some((_, metadata))) => {
+            match OffsetMetadata::parse(&metadata).map(|found| found.audit) {
+                Ok(AuditState::On(head) | AuditState::Off(Some(head))) => (Some(head), None),
+                Ok(AuditState::Off(None)) => none("the audit was off".to_owned()),
+                Err(error) => none(error.to_string()),
+            }
+        }
     }
 }
 
@@ -211,7 +217,9 @@ fn verify_file(scene: &Scene, path: &Path, source: Option<&str>) -> Result<Verdi
     let mut reader = BufReader::new(std::fs::File::open(path).map_err(at)?);
     let mut run = Run { verifier: None, fault: None, committed: None };
     let (mut line, mut number) = (Vec::new(), 0);
-    while run.fault.is_none() && read_line(&mut reader, &mut line, AUDIT_ENTRY_BYTES_MAX).map_err(at)? {
+    while run.fault.is_none()
+        && read_line(&mut reader, &mut line, AUDIT_ENTRY_BYTES_MAX).map_err(at)?
+    {
         number += 1;
         run.push(scene, &trust, number, split_end(&line).0);
     }
@@ -264,7 +272,8 @@ fn parse_origin(text: &str) -> Option<(Deployment, TopicPartition)> {
 }
 
 fn parse_source(text: &str) -> Result<TopicPartition, Failure> {
-    let parts = text.rsplit_once('/').and_then(|(topic, number)| Some((topic, number.parse().ok()?)));
+    let parts =
+        text.rsplit_once('/').and_then(|(topic, number)| Some((topic, number.parse().ok()?)));
     let (topic, partition) =
         parts.ok_or_else(|| Failure::new(Exit::Usage, "--source: expected TOPIC/PARTITION"))?;
     Ok(TopicPartition::new(topic, partition))
@@ -316,7 +325,9 @@ impl Verdict {
             text.push_str(&format!("  head     seq {} leaf {}\n", head.seq, hex(&head.leaf)));
         }
         if report.entries_total() > 0 && !report.from_genesis {
-            text.push_str("  note     begins behind the genesis: what came before is not verified\n");
+            text.push_str(
+                "  note     begins behind the genesis: what came before is not verified\n",
+            );
         }
         for note in &self.notes {
             text.push_str(&format!("  note     {note}\n"));
@@ -332,7 +343,8 @@ impl Verdict {
                 "expected": fault.expected, "found": fault.found,
             })
         });
-        let head = self.head.map(|head| serde_json::json!({ "seq": head.seq, "leaf": hex(&head.leaf) }));
+        let head =
+            self.head.map(|head| serde_json::json!({ "seq": head.seq, "leaf": hex(&head.leaf) }));
         let line = serde_json::json!({
             "source": self.source,
             "verdict": self.name(),
