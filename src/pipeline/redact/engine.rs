@@ -24,6 +24,8 @@ pub(super) struct Settings<'a> {
     pub(super) blind: bool,
     /// Begins as JSON and does not balance: read on as text instead of refusing.
     pub(super) is_fragment: bool,
+    /// The bytes are what a first round wrote: fields that are always redacted are so already.
+    pub(super) is_output: bool,
     /// The bytes name somebody or something as a whole.
     pub(super) is_identity: bool,
     pub(super) has_field_rules: bool,
@@ -44,6 +46,7 @@ impl<'a> Settings<'a> {
             },
             blind,
             is_fragment: scope.partial != Partial::Whole,
+            is_output: false,
             is_identity: scope.is_identity(),
             has_field_rules: rules.has_field_rules(),
             has_allow_list: rules.has_allow_list(),

@@ -182,7 +182,9 @@ impl<'e, 's> Walk<'e, 's> {
         let value = text.slice(leaf.start, leaf.end);
         match rule {
             Some(FieldRule::NeverScan) => Ok(()),
-            Some(FieldRule::AlwaysRedact) => self.detector().opaque(value, &inside),
+            Some(FieldRule::AlwaysRedact) if !self.settings.is_output => {
+                self.detector().opaque(value, &inside)
+            }
             Some(FieldRule::Base64) => self.base64(value, &inside),
             _ => self.leaf(text, leaf, &inside),
         }
