@@ -26,8 +26,6 @@ pub(super) struct Settings<'a> {
     pub(super) is_fragment: bool,
     /// The bytes are what a first round wrote: fields that are always redacted are so already.
     pub(super) is_output: bool,
-    /// The bytes name somebody or something as a whole.
-    pub(super) is_identity: bool,
     pub(super) has_field_rules: bool,
     pub(super) has_allow_list: bool,
     pub(super) keeps_message_ids: bool,
@@ -47,7 +45,6 @@ impl<'a> Settings<'a> {
             blind,
             is_fragment: scope.partial != Partial::Whole,
             is_output: false,
-            is_identity: scope.is_identity(),
             has_field_rules: rules.has_field_rules(),
             has_allow_list: rules.has_allow_list(),
             may_pass_gate: !blind && !rules.has_field_rules() && rules.patterns().next().is_none(),

@@ -111,7 +111,7 @@ impl Gate {
                 if index == first {
                     word &= u64::MAX << (start % 64);
                 }
-                if index == last && end % 64 != 0 {
+                if index == last && !end.is_multiple_of(64) {
                     word &= u64::MAX >> (64 - end % 64);
                 }
                 word.count_ones()

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::action::{KeyUse, Replacer};
 use super::engine::{Engine, Settings, merge};
-use super::finding::{Disposition, Finding, Report, Scope, StrictReason, Surface};
+use super::finding::{Disposition, Finding, Report, Scope, StrictReason};
 use super::keyring::{Keyring, MissingEpoch};
 use super::not_text::not_text;
 use super::partial::add_fragments;
@@ -231,13 +231,6 @@ fn looks_binary(input: &[u8]) -> bool {
     let sample = &input[..input.len().min(512)];
     let is_odd = |byte: u8| byte < b'\t' || (0x0e..0x20).contains(&byte) || byte >= 0x80;
     sample.iter().fold(false, |any, byte| any | is_odd(*byte))
-}
-
-impl Scope<'_> {
-    /// Whether the bytes name somebody or something as a whole.
-    pub(super) fn is_identity(&self) -> bool {
-        matches!(self.surface, Surface::Key | Surface::Identity)
-    }
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ mod shape;
 
 use super::context::FieldClass;
 use super::plan::Region;
-use super::rules::{Rule, Score, THRESHOLD_STRICT};
+use super::rules::{Score, THRESHOLD_STRICT};
 use evidence::{Evidence, Source};
 use run::Run;
 
@@ -28,8 +28,6 @@ pub(super) struct Place<'a> {
     pub(super) outer: Option<(&'a [u8], usize, usize)>,
     /// The regions whose national forms apply.
     pub(super) regions: &'a [Region],
-    /// The text names somebody or something as a whole.
-    pub(super) is_identity: bool,
 }
 
 /// A number that may be a phone number.
