@@ -149,7 +149,7 @@ impl<'e, 's> Walk<'e, 's> {
                 continue;
             }
             let mut inside = *context;
-            inside.field = document.class(leaf);
+            inside.field = document.class(leaf, text.bytes);
             inside.outer = Some((text.bytes, leaf.start, leaf.end));
             inside.position.nesting = context.position.nesting + u8::from(context.layer_count > 0);
             inside.position.object_key = leaf.kind == LeafKind::Key;
