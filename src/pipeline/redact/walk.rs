@@ -145,7 +145,7 @@ impl<'e, 's> Walk<'e, 's> {
         context: &Context<'_>,
     ) -> Result<(), StrictReason> {
         for leaf in &document.leaves {
-            if !self.settings.has_field_rules && !may_hide(&text.bytes[leaf.start..leaf.end]) {
+            if !self.is_worth_a_look(text, leaf, context) {
                 continue;
             }
             let mut inside = *context;
@@ -161,6 +161,16 @@ impl<'e, 's> Walk<'e, 's> {
             }
         }
         Ok(())
+    }
+
+    fn is_worth_a_look(&self, text: Text<'_>, leaf: &Leaf, context: &Context<'_>) -> bool {
+        if self.settings.has_field_rules {
+            return true;
+        }
+        if context.layer_count == 0 && self.engine.only_spots {
+            return self.engine.gate.has_spot(leaf.start, leaf.end);
+        }
+        may_hide(&text.bytes[leaf.start..leaf.end])
     }
 
     /// Scans a leaf as the policy says for its field.
