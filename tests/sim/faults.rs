@@ -44,7 +44,7 @@ impl Weather {
 
     fn choose(&self, rng: &mut Rng, what: &str) -> Option<Fault> {
         // Between the first output and the end of a transaction more is at stake than elsewhere.
-        let dense = ["begin", "after_send", "send_offsets", "commit"].contains(&what);
+        let dense = ["begin", "produce", "after_send", "send_offsets", "commit"].contains(&what);
         let every = if dense { self.every / 4 } else { self.every };
         if !self.storm.load(Ordering::Relaxed) || !rng.one_in(every) {
             return None;
@@ -55,8 +55,11 @@ impl Weather {
             left = left.saturating_sub(*share);
             hit
         });
+        // Longer than a session and shorter than a transaction may be: a member that slept.
+        let sleeps = dense && rng.one_in(2);
         Some(match kind? {
             0 => Fault::Crash,
+            1 if sleeps => Fault::Stall { millis: rng.between(16_000, 40_000), frozen: true },
             1 => Fault::Stall {
                 millis: *rng.pick(&[50, 400, 3_000, 12_000, 20_000, 35_000, 70_000]),
                 frozen: rng.below(4) > 0,

@@ -60,6 +60,7 @@ pub(crate) fn scrub(slot: &SlotConfig, measures: Option<i32>) -> Box<dyn Stage> 
         instance_key: Arc::clone(&instance_key),
         starts: BTreeMap::new(),
         adopt: Vec::new(),
+        restart: BTreeMap::new(),
         audit: Some(AuditConfig {
             key: instance_key,
             instance: InstanceName::new(&slot.transactional_id),
