@@ -393,7 +393,7 @@ fn chain() -> (Vec<Vec<u8>>, String) {
     ledger.append_genesis(&genesis, &mut out);
     entries.push(std::mem::take(&mut out));
     for offset in 100..104 {
-        let raw = Commitment::from_bytes([offset as u8; 32]);
+        let raw = Commitment::from_bytes([u8::try_from(offset).unwrap(); 32]);
         ledger.record(offset, Fate::Forwarded, &raw);
         let action = Action {
             offset,
