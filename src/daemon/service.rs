@@ -93,8 +93,7 @@ impl Service {
                 let config = WatchConfig {
                     measures_topic: Arc::clone(&self.settings.names.measures),
                     state_topic: Arc::clone(&self.settings.names.watch_state),
-                    alerts_topic: Arc::clone(&self.settings.names.alerts),
-                    alerts_enabled: self.settings.alert.is_some(),
+                    alerts_topic: self.settings.alert.as_ref().map(|_| Arc::clone(&self.settings.names.alerts)),
                     rules: self.settings.alert.clone().unwrap_or_default(),
                     error_window_ms: measure.error_window_ms,
                     handover_window_ms: measure.handover_window_ms,

@@ -26,12 +26,6 @@ impl Retention {
         *slot = (*slot).max(window_ms / BUCKET_MS);
     }
 
-    /// The longest of all.
-    #[must_use]
-    pub fn buckets_max(&self) -> i64 {
-        self.buckets.iter().copied().max().unwrap_or(0)
-    }
-
     fn keeps(&self, bucket: Bucket, counts: &Counts, end: Bucket) -> bool {
         counts.iter().any(|(signal, _)| bucket > end.minus(self.buckets[signal as usize]))
     }

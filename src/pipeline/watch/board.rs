@@ -279,17 +279,18 @@ impl Board {
             offset,
             held: self.event_time.held(),
         };
-        let mut keys: BTreeSet<InstanceKey> = self.alerts.due(now).into_iter().collect();
         let config = Arc::clone(&self.config);
-        if self.sweep(now) {
+        let swept = self.sweep(now);
+        self.gauges.touch(touched);
+        if config.alerts_topic.is_none() {
+            return;
+        }
+        let mut keys: BTreeSet<InstanceKey> = self.alerts.due(now).into_iter().collect();
+        if swept {
             keys.extend(self.alerts.keys().cloned());
             self.table.series().for_each(|series| add_groups(&config, &series, &mut keys));
         } else {
             touched.iter().for_each(|series| add_groups(&config, series, &mut keys));
-        }
-        self.gauges.touch(touched);
-        if !config.alerts_enabled {
-            return;
         }
         let emitted_before = out.len();
         for key in &keys {
@@ -330,9 +331,10 @@ impl Board {
             let reading = Reading::default();
             return Condition { breached: false, cleared: true, reading };
         };
-        let head = rule.read(&self.table, group, Bucket::of(now));
-        let end = self.event_time.watermark().unwrap_or(now);
-        let settled = rule.read(&self.table, group, Bucket::of(end));
+        let read = |end: Bucket| rule.read(&self.table, group, end);
+        let head = read(Bucket::of(now));
+        let end = Bucket::of(self.event_time.watermark().unwrap_or(now));
+        let settled = if end == Bucket::of(now) { head } else { read(end) };
         let (first, second) = (rule.is_breached(&head), rule.is_breached(&settled));
         Condition {
             breached: first || second,

@@ -33,10 +33,8 @@ pub struct WatchConfig {
     pub measures_topic: Arc<str>,
     /// Compacted topic of its state, with as many partitions.
     pub state_topic: Arc<str>,
-    /// Topic of alerts.
-    pub alerts_topic: Arc<str>,
-    /// Whether alerts are written at all; ratios are measured either way.
-    pub alerts_enabled: bool,
+    /// Topic of alerts; `None` switches alerts off and leaves the measures.
+    pub alerts_topic: Option<Arc<str>>,
     /// The rules.
     pub rules: Rules,
     /// Window of the error ratio gauges, a multiple of 10 s.
@@ -50,8 +48,7 @@ impl Default for WatchConfig {
         Self {
             measures_topic: Arc::from("blotter.measures"),
             state_topic: Arc::from("blotter.watch-state"),
-            alerts_topic: Arc::from("blotter.alerts"),
-            alerts_enabled: true,
+            alerts_topic: Some(Arc::from("blotter.alerts")),
             rules: Rules::default(),
             error_window_ms: 5 * 60_000,
             handover_window_ms: 30 * 60_000,
@@ -162,6 +159,7 @@ impl Watch {
     }
 
     fn push_alert(&self, emission: &Emission, now: Timestamp, outputs: &mut Outputs) {
+        let Some(topic) = &self.config.alerts_topic else { return };
         let key = emission.fingerprint.to_string();
         let headers: Vec<_> = emission
             .headers
@@ -169,7 +167,7 @@ impl Watch {
             .map(|(name, value)| Header { name, value: Some(value.as_bytes()) })
             .collect();
         outputs.push(OutputRecord {
-            topic: &self.config.alerts_topic,
+            topic,
             partition: None,
             timestamp: Some(now),
             key: Some(key.as_bytes()),

@@ -586,6 +586,15 @@ fn counters_of_an_unknown_outcome_count_only_when_it_stands() {
 }
 
 #[test]
+fn with_alerts_off_the_measures_go_on() {
+    let mut world = World::default();
+    traffic(&mut world, 0..120, incident);
+    world.run(&WatchConfig { alerts_topic: None, ..config() });
+    assert!(world.alerts.is_empty());
+    assert_eq!(world.gauge(Metric::ErrorRatioErrors, &["t", "api", "1m"]), Some(240.0));
+}
+
+#[test]
 fn a_record_that_cant_be_read_is_counted_and_passed_over() {
     let mut world = World::default();
     world.measures.push((at(0), b"{".to_vec()));
