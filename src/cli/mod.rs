@@ -9,9 +9,15 @@ use clap::{Args, Parser, Subcommand};
 
 pub mod exit;
 
+mod audit;
 mod check;
+mod explain;
+mod field_path;
 mod init;
 mod keys;
+mod preview;
+mod records;
+mod redact;
 mod run;
 mod topics;
 
@@ -81,12 +87,20 @@ impl Common {
 enum Command {
     /// Read topics; write redacted, audit, measures and alerts
     Run(run::RunArguments),
+    /// Redact stdin to stdout, one line one record
+    Redact(redact::RedactArguments),
+    /// What each rule finds in a record
+    Explain(explain::ExplainArguments),
+    /// What the last records of a topic would lose
+    Preview(preview::PreviewArguments),
     /// Write a short settings file
     Init(init::InitArguments),
     /// Validate settings
     Check(check::CheckArguments),
     /// Create, check or grow the topics
     Topics(topics::TopicsArguments),
+    /// Verify the audit trail
+    Audit(audit::AuditArguments),
     /// Create, rotate or shred keys
     Keys(keys::KeysArguments),
 }
@@ -115,9 +129,13 @@ fn dispatch(line: CommandLine) -> Result<Exit, Failure> {
     let common = line.common;
     match line.command {
         Command::Run(arguments) => run::run(&common, arguments),
+        Command::Redact(arguments) => redact::run(&common, &arguments),
+        Command::Explain(arguments) => explain::run(&common, &arguments),
+        Command::Preview(arguments) => preview::run(&common, &arguments),
         Command::Init(arguments) => init::run(&arguments),
         Command::Check(arguments) => check::run(&common, &arguments),
         Command::Topics(arguments) => topics::run(&common, &arguments),
+        Command::Audit(arguments) => audit::run(&common, &arguments),
         Command::Keys(arguments) => keys::run(&common, &arguments),
     }
 }

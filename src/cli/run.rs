@@ -48,6 +48,9 @@ pub(super) fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Fail
     for path in &keys.created {
         tracing::info!(path = %path.display(), "made a key file");
     }
+    if settings.audit.as_ref().is_some_and(|audit| !audit.restart.is_empty()) {
+        tracing::warn!("audit.restart is set: remove it once the partitions named there go on");
+    }
     let facts = prepare_topics(&settings)?;
     let instance = settings.group.instance.clone().unwrap_or_else(unique_instance);
     let service = Service::new(Arc::clone(&settings), Arc::new(keys), facts, instance);

@@ -149,6 +149,19 @@ pub fn certify(
     Ok(DeploymentKey::from_seed(&seed).certify(deployment.as_str(), key))
 }
 
+/// The certificate of the instance whose keys `folder` holds, if it is there or can be made of them.
+/// Makes no file.
+#[must_use]
+pub fn instance_certificate(folder: &Path, deployment: &Deployment) -> Option<Certificate> {
+    let written = fs::read_to_string(folder.join(CERTIFICATE_FILE)).ok();
+    if let Some(certificate) = written.and_then(|text| parse_certificate(text.trim())) {
+        return Some(certificate);
+    }
+    let path = folder.join(INSTANCE_KEY_FILE);
+    let seed = parse_seed(&path, &read_private(&path).ok()?).ok()?;
+    certify(folder, deployment, InstanceKey::public_of_seed(&seed)).ok()
+}
+
 /// Fills `buffer` from the operating system's generator.
 pub fn random(buffer: &mut [u8]) {
     getrandom::fill(buffer).expect("the operating system gives random bytes");

@@ -106,6 +106,29 @@ impl KafkaReader {
     }
 }
 
+impl KafkaReader {
+    /// The group's committed offset of a partition and its metadata.
+    ///
+    /// # Errors
+    /// Brokers unreachable or not authorized.
+    pub fn committed(
+        &self,
+        topic_partition: &TopicPartition,
+    ) -> Result<Option<(i64, String)>, BrokerError> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&topic_partition.topic, topic_partition.partition);
+        let committed = self
+            .consumer
+            .committed_offsets(list, self.timeout)
+            .map_err(|error| classify("committed offsets", &error))?;
+        let found = committed.elements().into_iter().find_map(|one| match one.offset() {
+            Offset::Offset(offset) => Some((offset, one.metadata().to_owned())),
+            _ => None,
+        });
+        Ok(found)
+    }
+}
+
 impl TopicReader for KafkaReader {
     fn topics(&mut self) -> Result<BTreeMap<String, i32>, BrokerError> {
         let metadata = self

@@ -178,6 +178,7 @@ fn scrub(settings: &Settings, keys: &KeyMaterial, facts: &StartFacts, instance: 
         instance_key: Arc::clone(&keys.instance_key),
         starts,
         adopt: settings.audit.as_ref().map(|audit| audit.adopt.clone()).unwrap_or_default(),
+        restart: settings.audit.as_ref().map(|audit| audit.restart.clone()).unwrap_or_default(),
         audit,
         measures: settings.measure.map(|_| MeasuresTarget {
             topic: Arc::clone(&settings.names.measures),

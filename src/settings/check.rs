@@ -269,14 +269,24 @@ fn audit(loaded: &Loaded) -> Checked<Option<Audit>> {
     if raw.heartbeat_ms < 1_000 {
         return Err(loaded.error("audit.heartbeat_ms", "must be at least 1000"));
     }
-    let adopt = raw.adopt.iter().map(|written| {
-        let (topic, partition) = written.rsplit_once('/')?;
-        Some(TopicPartition::new(topic, partition.parse().ok()?))
-    });
-    let adopt: Option<Vec<_>> = adopt.collect();
+    let adopt: Option<Vec<_>> = raw.adopt.iter().map(|written| topic_partition(written)).collect();
     let adopt = adopt.ok_or_else(|| loaded.error("audit.adopt", "expected TOPIC/PARTITION"))?;
+    let restart = raw.restart.iter().map(|written| {
+        let (partition, offset) = written.rsplit_once('@')?;
+        let offset = offset.parse().ok().filter(|offset: &i64| *offset >= 0)?;
+        Some((topic_partition(partition)?, offset))
+    });
+    let restart: Option<BTreeMap<_, _>> = restart.collect();
+    let restart =
+        restart.ok_or_else(|| loaded.error("audit.restart", "expected TOPIC/PARTITION@OFFSET"))?;
     let heartbeat = Duration::from_millis(raw.heartbeat_ms.into());
-    Ok(Some(Audit { heartbeat, receipts: raw.receipts, adopt }))
+    Ok(Some(Audit { heartbeat, receipts: raw.receipts, adopt, restart }))
+}
+
+fn topic_partition(written: &str) -> Option<TopicPartition> {
+    let (topic, partition) = written.rsplit_once('/')?;
+    let partition = partition.parse().ok().filter(|partition: &i32| *partition >= 0)?;
+    Some(TopicPartition::new(topic, partition))
 }
 
 fn measure(loaded: &Loaded) -> Checked<Option<Measure>> {

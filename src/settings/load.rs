@@ -16,7 +16,8 @@ pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 pub const ENVIRONMENT_PREFIX: &str = "BLOTTER__";
 
 /// Keys whose value in the environment or in `--set` is a list, separated by commas.
-const LIST_KEYS: &[&str] = &["kafka.brokers", "input.topics", "input.patterns", "audit.adopt"];
+const LIST_KEYS: &[&str] =
+    &["kafka.brokers", "input.topics", "input.patterns", "audit.adopt", "audit.restart"];
 
 /// Keys that hold secrets: masked when shown, refused in `--set`.
 const SECRET_KEYS: &[&str] =

@@ -5,6 +5,7 @@ mod check;
 pub mod load;
 pub mod raw;
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -136,6 +137,9 @@ pub struct Audit {
     pub receipts: bool,
     /// Partitions whose committed offset a tool has set and an operator takes over.
     pub adopt: Vec<TopicPartition>,
+    /// Partitions that go on with a new chain where they would stop, and the source offset to read
+    /// from.
+    pub restart: BTreeMap<TopicPartition, i64>,
 }
 
 /// Measures.

@@ -191,6 +191,8 @@ pub struct RawAudit {
     pub receipts: bool,
     /// Topics whose partition state is taken over though the committed offset has no metadata.
     pub adopt: Vec<String>,
+    /// Partitions that stopped and go on with a new chain, each with the source offset to read from.
+    pub restart: Vec<String>,
 }
 
 /// `[measure]`
@@ -281,5 +283,60 @@ impl From<String> for Secret {
 impl std::fmt::Debug for Secret {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(if self.0.is_empty() { "\"\"" } else { "\"***\"" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::load::DEFAULTS;
+
+    /// The keys that the table at `path` may hold, as serde names them when it refuses another.
+    fn known_keys(path: &[&str]) -> Vec<String> {
+        let text = format!("[{}]\nno_such_key = 1\n", path.join("."));
+        let text = if path.is_empty() { "no_such_key = 1\n".to_owned() } else { text };
+        let error = toml::from_str::<RawSettings>(&text).unwrap_err();
+        let list = error.message().split_once("expected one of ").or_else(|| error.message().split_once("expected "));
+        let list = list.expect("the error lists the keys").1;
+        list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    }
+
+    /// The part of the defaults that belongs to a section, comments included.
+    fn section<'t>(text: &'t str, name: &str) -> &'t str {
+        let start = text.find(&format!("\n[{name}]")).unwrap_or_else(|| panic!("no [{name}]"));
+        let rest = &text[start + 1..];
+        rest.find("\n[").map_or(rest, |end| &rest[..end])
+    }
+
+    #[test]
+    fn the_defaults_name_every_key() {
+        toml::from_str::<RawSettings>(DEFAULTS).unwrap();
+        let mut sections = 0;
+        for name in known_keys(&[]) {
+            let mut paths = vec![name.clone()];
+            if name == "kafka" {
+                paths.extend(["kafka.tls".to_owned(), "kafka.sasl".to_owned()]);
+            }
+            for path in paths {
+                sections += 1;
+                let own = section(DEFAULTS, &path);
+                for key in known_keys(&path.split('.').collect::<Vec<_>>()) {
+                    let table = DEFAULTS.contains(&format!("[{path}.{key}"));
+                    let line = own.lines().any(|line| {
+                        let line = line.trim_start_matches("# ");
+                        line.strip_prefix(&key).is_some_and(|rest| rest.trim_start().starts_with('='))
+                    });
+                    let rules = DEFAULTS.contains(&format!("[[{path}.{key}]]"));
+                    assert!(table || line || rules, "config/default.toml does not name {path}.{key}");
+                }
+            }
+        }
+        assert!(sections > 15, "{sections}");
+    }
+
+    #[test]
+    fn a_secret_never_prints() {
+        let secret = Secret::from("hunter2".to_owned());
+        assert_eq!(format!("{secret:?}"), "\"***\"");
     }
 }

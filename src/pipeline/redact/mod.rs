@@ -19,6 +19,7 @@ mod context;
 mod detect;
 mod email;
 mod engine;
+mod explain;
 mod finding;
 mod json;
 mod partial;
@@ -39,6 +40,7 @@ pub mod policy;
 pub mod sentinel;
 pub mod token;
 
+pub use explain::{Considered, RuleWeight};
 pub use finding::{
     Disposition, EntityKind, Finding, Partial, Position, Report, Scope, StrictReason, Surface,
     SurfaceClass,

@@ -307,6 +307,17 @@ impl<'a> From<[Option<&'a str>; FIELDS]> for RedactedFields<'a> {
     }
 }
 
+impl From<SplitLine> for Partial {
+    fn from(line: SplitLine) -> Self {
+        match (line.cut_at_start, line.cut_at_end) {
+            (false, false) => Self::Whole,
+            (true, false) => Self::CutAtStart,
+            (false, true) => Self::CutAtEnd,
+            (true, true) => Self::CutBoth,
+        }
+    }
+}
+
 const FIELDS: usize = 10;
 
 impl RecordFacts {
@@ -346,12 +357,7 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
         buffer.bytes.clear();
         buffer.text.clear();
         buffer.headers.clear();
-        let partial = match (log.partial.cut_at_start, log.partial.cut_at_end) {
-            (false, false) => Partial::Whole,
-            (true, false) => Partial::CutAtStart,
-            (false, true) => Partial::CutAtEnd,
-            (true, true) => Partial::CutBoth,
-        };
+        let partial = log.partial.into();
         let topic = &source.topic_partition.topic;
         Self { redact, topic, timestamp: source.timestamp, partial, buffer }
     }

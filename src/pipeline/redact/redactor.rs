@@ -118,6 +118,18 @@ impl Redactor {
         self.missing_epoch.as_ref()
     }
 
+    /// Everything in `input` that any rule took for a candidate, whatever its score, in order and
+    /// not overlapping. Nothing where the input can't be scanned whole.
+    pub(super) fn candidates(&mut self, scope: &Scope<'_>, input: &[u8]) -> &[Finding] {
+        let policy = Arc::clone(&self.policy);
+        let rules = policy.rules(scope.topic, scope.tenant);
+        let settings = Settings { threshold: i16::MIN, ..Settings::new(rules, scope, false) };
+        match self.engine.scan(input, settings) {
+            Ok(()) => &self.engine.findings,
+            Err(_) => &[],
+        }
+    }
+
     /// Scans and rewrites until a scan of the output finds nothing: what leaves is a fixpoint, so
     /// redacting twice is redacting once.
     fn redact_rounds(

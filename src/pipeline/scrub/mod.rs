@@ -46,6 +46,9 @@ pub struct ScrubConfig {
     pub starts: BTreeMap<Arc<str>, TopicStart>,
     /// Partitions whose committed offset an operator takes over.
     pub adopt: Vec<TopicPartition>,
+    /// Partitions that go on with a new chain where they would stop, and the source offset to read
+    /// from; each holds until the partition has committed.
+    pub restart: BTreeMap<TopicPartition, i64>,
     /// The audit trail, when it is on.
     pub audit: Option<AuditConfig>,
     /// The measures topic and its partitions, when measures are on.
@@ -320,6 +323,7 @@ impl Stage for Scrub {
         updates.extend(self.tally.take());
         for (source, partition) in &mut self.partitions {
             let Some(state) = partition.committed() else { continue };
+            self.config.restart.remove(source);
             let number = source.partition.to_string();
             let labels = [&*source.topic, &*number];
             if let Some(height) = state.chain_height() {
@@ -367,7 +371,13 @@ impl ScrubConfig {
     fn restore_context(&self, source: &TopicPartition) -> RestoreContext {
         let known = self.starts.get(&source.topic);
         let first = known.filter(|start| source.partition < start.partitions);
-        let permission = if self.adopt.contains(source) { Permission::Adopt } else { Permission::None };
+        let permission = match self.restart.get(source) {
+            Some(&position) => {
+                Permission::Restart { position, reason: "restarted by an operator".to_owned() }
+            }
+            None if self.adopt.contains(source) => Permission::Adopt,
+            None => Permission::None,
+        };
         RestoreContext {
             trust: Trust {
                 deployment: self.deployment.clone(),

@@ -27,8 +27,9 @@ pub enum Permission {
     None,
     /// An offset that a tool set is taken over (forward only).
     Adopt,
-    /// Whatever was found, a new incarnation of the chain starts. Holds for one commit: whoever
-    /// passes it on must take it back behind the partition's first transaction.
+    /// Where the restore would stop (unless the keyring is another one), a new incarnation of the
+    /// chain starts; a partition that can go on is left alone. Holds for one stop: whoever passes
+    /// it on takes it back behind the partition's first transaction.
     Restart {
         /// Source offset to read from.
         position: i64,
@@ -80,7 +81,7 @@ impl StopKind {
         }
     }
 
-    /// The command that lets the partition go on, for `source`.
+    /// The command that lets the partition go on, for `source`: what to add to the usual one.
     #[must_use]
     pub fn command(self, source: &TopicPartition) -> String {
         match self {
@@ -88,9 +89,9 @@ impl StopKind {
                 "run with the keyring that the partition was begun with".to_owned()
             }
             Self::OffsetWithoutMetadata | Self::MetadataUnreadable => {
-                format!("blotter audit repair {source} --adopt")
+                format!("blotter run --set audit.adopt={source}")
             }
-            _ => format!("blotter audit repair {source} --restart --at OFFSET"),
+            _ => format!("blotter run --set audit.restart={source}@OFFSET"),
         }
     }
 }

@@ -27,8 +27,10 @@ impl Restore {
 
     /// All up to `to` is written; the source begins at `low`.
     pub(super) fn ready(&self, to: i64, low: i64) -> Step {
-        if let Permission::Restart { position, reason } = &self.context.permission {
-            let detail = format!("nothing was wrong up to {to}");
+        if let (Permission::Restart { position, reason }, None, Some(offset)) =
+            (&self.context.permission, self.metadata, self.committed)
+        {
+            let detail = format!("offset {offset} has no usable metadata; written is up to {to}");
             return self.restart(true, *position, reason, &detail);
         }
         let position = to.max(low);

@@ -158,7 +158,7 @@ fn a_stop_names_the_place_and_the_command() {
     let mut world = World::after_two_transactions();
     world.audit.pop();
     let Step::Stop(stop) = world.restore() else { panic!("a stop") };
-    assert_eq!(stop.command, "blotter audit repair app.logs/3 --restart --at OFFSET");
+    assert_eq!(stop.command, "blotter run --set audit.restart=app.logs/3@OFFSET");
     assert!(stop.detail.contains("seq 2"), "{}", stop.detail);
 }
 
@@ -451,6 +451,21 @@ fn an_operator_restarts_a_broken_chain_in_a_new_incarnation() {
     let RestoredAudit::On(chain) = restored.audit else { panic!("on") };
     assert_eq!(chain.origin.incarnation(), 1);
     world.transaction(115);
+}
+
+#[test]
+fn a_restart_leaves_alone_what_can_go_on() {
+    let mut world = World::after_two_transactions();
+    let ordinary = world.ready();
+    let reason = "left in the settings".to_owned();
+    world.context.permission = Permission::Restart { position: 100, reason };
+    assert_eq!(world.ready(), ordinary);
+    (world.committed, world.metadata) = (None, String::new());
+    let recovered = world.ready();
+    assert_eq!((recovered.position, alerts(&recovered)), (110, vec!["offset_recovered"]));
+    // Another keyring is no matter of a new chain.
+    world.context.keyring = KeyringId::from_bytes([8; 8]);
+    assert_eq!(world.stopped(), StopKind::OtherKeyring);
 }
 
 #[test]
