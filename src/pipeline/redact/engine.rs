@@ -152,7 +152,7 @@ impl Engine {
         if self.rejected.is_empty() || self.findings.is_empty() {
             return;
         }
-        let mut phones = self.findings.iter().filter(|finding| finding.kind == EntityKind::Phone);
+        let phones = self.findings.iter().filter(|finding| finding.kind == EntityKind::Phone);
         let mut tails: Vec<[u8; CONFIRMING_DIGITS]> =
             phones.filter_map(|finding| finding.value.last_chunk().copied()).collect();
         tails.sort_unstable();
