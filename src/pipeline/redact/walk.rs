@@ -146,11 +146,11 @@ impl<'e, 's> Walk<'e, 's> {
         context: &Context<'_>,
     ) -> Result<(), StrictReason> {
         for leaf in &document.leaves {
-            if !self.settings.has_field_rules && !may_hide(&text.bytes[leaf.start..leaf.end]) {
+            if !self.is_worth_a_look(text, leaf, context) {
                 continue;
             }
             let mut inside = *context;
-            inside.field = document.class(leaf);
+            inside.field = document.class(leaf, text.bytes);
             inside.outer = Some((text.bytes, leaf.start, leaf.end));
             inside.position.nesting = context.position.nesting + u8::from(context.layer_count > 0);
             inside.position.object_key = leaf.kind == LeafKind::Key;
@@ -162,6 +162,16 @@ impl<'e, 's> Walk<'e, 's> {
             }
         }
         Ok(())
+    }
+
+    fn is_worth_a_look(&self, text: Text<'_>, leaf: &Leaf, context: &Context<'_>) -> bool {
+        if self.settings.has_field_rules {
+            return true;
+        }
+        if context.layer_count == 0 && self.engine.only_spots {
+            return self.engine.gate.has_spot(leaf.start, leaf.end);
+        }
+        may_hide(&text.bytes[leaf.start..leaf.end])
     }
 
     /// Scans a leaf as the policy says for its field.

@@ -82,18 +82,31 @@ impl<'a> Evidence<'a> {
         self.add_plan(before, start, end, &mut score);
         self.add_shape(before, start, end, &mut score);
         self.add_neighbour_behind(start, end, before, &mut score);
+        score
+    }
+
+    /// The same with what lies farther around: words behind, neighbours in a row, a question before.
+    pub(super) fn with_surroundings(&self, mut score: Score, start: usize, end: usize) -> Score {
         let (first, last) = (self.run.groups[start].start, self.run.groups[end].end);
-        let is_other = score.has(Rule::WordNegative) || score.has(Rule::FieldNegative);
-        if !before.is_named && !is_other {
-            if let Some(rule) = cue_behind(self.text, last) {
-                score.add(rule);
-            }
-            if self.is_beside_person(first, last) {
-                score.add(Rule::RowNeighbour);
-            }
-            if self.is_answer(first, last) {
-                score.add(Rule::Asked);
-            }
+        let decided = [
+            Rule::FieldPhone,
+            Rule::FieldNegative,
+            Rule::WordPhone,
+            Rule::WordPhoneFar,
+            Rule::WordNegative,
+            Rule::Scheme,
+        ];
+        if decided.iter().any(|rule| score.has(*rule)) {
+            return score;
+        }
+        if let Some(rule) = cue_behind(self.text, last) {
+            score.add(rule);
+        }
+        if self.is_beside_person(first, last) {
+            score.add(Rule::RowNeighbour);
+        }
+        if self.is_answer(first, last) {
+            score.add(Rule::Asked);
         }
         score
     }

@@ -126,8 +126,8 @@ fn choose(evidence: &Evidence<'_>, first: usize, last: usize, found: &mut impl F
             if digits.len() < DIGITS_MIN {
                 continue;
             }
-            let base = *base.get_or_insert_with(|| evidence.before(start));
-            let score = evidence.score(base, start, end);
+            let before = *base.get_or_insert_with(|| evidence.before(start));
+            let score = evidence.score(before, start, end);
             // Among equals the longer one: nothing of a number may stay behind.
             let rank = score.total.saturating_add(i16::try_from(digits.len()).unwrap_or(0));
             if best.is_none_or(|(other, ..)| rank > other) {
@@ -136,6 +136,7 @@ fn choose(evidence: &Evidence<'_>, first: usize, last: usize, found: &mut impl F
         }
     }
     let Some((_, start, end, score)) = best else { return };
+    let score = evidence.with_surroundings(score, start, end);
     let emit = |found: &mut dyn FnMut(Candidate)| found(evidence.candidate(start, end, score));
     if score.total < THRESHOLD_STRICT {
         return emit(found);
