@@ -70,10 +70,10 @@ impl Replacer<'_> {
                 return self.write_token(finding, name, out);
             }
             Action::Token | Action::Placeholder => token::write_placeholder(name, out),
-            Action::Mask => out.extend_from_slice(MASK),
+            Action::Mask => out.extend_from_slice(token::MASK),
             Action::KeepLast(kept) => match kept_tail(finding, usize::from(kept)) {
                 Some(tail) => token::write_kept(name, &tail, out),
-                None => out.extend_from_slice(MASK),
+                None => out.extend_from_slice(token::MASK),
             },
             Action::Drop => {}
         }
@@ -130,10 +130,6 @@ impl Replacer<'_> {
     }
 }
 
-/// A fixed width, so that the length of the value does not show.
-const MASK: &[u8] = b"********";
-/// The last `kept` digits of a number, or characters of a local part, when enough stays hidden and
-/// they are plain.
 fn kept_tail(finding: &Finding, kept: usize) -> Option<Vec<u8>> {
     let shown: Vec<u8> = match finding.kind {
         EntityKind::Phone => finding.value.iter().copied().filter(u8::is_ascii_digit).collect(),

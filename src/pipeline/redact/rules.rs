@@ -189,7 +189,7 @@ impl Rule {
             Self::ConfirmedElsewhere => ("confirmed_elsewhere", 100),
             Self::AddressSuffix => ("address_suffix", 70),
             Self::AddressReserved => ("address_reserved", 60),
-            Self::AddressLiteral => ("address_literal", 40),
+            Self::AddressLiteral => ("address_literal", 55),
             Self::AddressUnknownSuffix => ("address_unknown_suffix", 30),
             Self::AddressShape => ("address_shape", 20),
             Self::AddressNoSuffix => ("address_no_suffix", 0),

@@ -135,6 +135,15 @@ pub fn token_at(bytes: &[u8]) -> Option<usize> {
     is_token.then_some(after_name + 1 + epoch_letters + 1 + letters + 1)
 }
 
+/// Whether `bytes` are a replacement and nothing else: what is left of a value after any action.
+#[must_use]
+pub fn is_replacement(bytes: &[u8]) -> bool {
+    bytes.is_empty() || bytes == MASK || token_at(bytes) == Some(bytes.len())
+}
+
+/// Stands for a value by its kind of action alone; a fixed width, so that no length shows.
+pub const MASK: &[u8] = b"********";
+
 const ALPHABET: &[u8; 26] = b"abcdefghijklmnopqrstuvwxyz";
 const KEPT_MARK: &[u8] = b":******";
 const NAME_BYTES_MAX: usize = 32;

@@ -7,6 +7,7 @@ use super::engine::{Engine, Settings, TOP};
 use super::finding::{Position, StrictReason};
 use super::json::{Document, JsonError, Leaf, LeafKind};
 use super::policy::FieldRule;
+use super::token::is_replacement;
 use super::views::{self, Layer, Text};
 use crate::pipeline::limits::LAYERS_MAX;
 
@@ -192,6 +193,8 @@ impl<'e, 's> Walk<'e, 's> {
         let value = text.slice(leaf.start, leaf.end);
         match rule {
             Some(FieldRule::NeverScan) => Ok(()),
+            // What an earlier round has written stays, or the rounds would have no end.
+            Some(FieldRule::AlwaysRedact) if is_replacement(value.bytes) => Ok(()),
             Some(FieldRule::AlwaysRedact) if !self.settings.is_output => {
                 self.detector().opaque(value, &inside)
             }

@@ -9,6 +9,9 @@ const FIELD_BYTES_MAX: usize = 120;
 
 /// What the name before `at` says: `phone=`, `"phone": "`, `Tel.: `, `tel:`, `email)=(`.
 pub(in crate::pipeline::redact) fn local_field(text: &[u8], at: usize) -> Option<FieldClass> {
+    if let Some(class) = element_field(text, at) {
+        return Some(class);
+    }
     let before = trim_end_of(&text[..at], |byte| {
         matches!(byte, b'"' | b'\'' | b'(' | b'[' | b'<' | b'{' | b'+' | b' ' | b'\\' | b'`' | b'>')
     });
@@ -28,6 +31,18 @@ pub(in crate::pipeline::redact) fn local_field(text: &[u8], at: usize) -> Option
         FieldClass::Other if sign == b':' && !is_quoted => None,
         class => Some(class),
     }
+}
+
+/// What the XML element says whose content begins before `at`: `<ns:phone kind="home">+49 ...`.
+fn element_field(text: &[u8], at: usize) -> Option<FieldClass> {
+    let before = trim_end_of(&text[..at], |byte| matches!(byte, b'(' | b'+' | b' '));
+    let tag = before.strip_suffix(b">")?;
+    let tag = &tag[tag.len().saturating_sub(NAME_BYTES_MAX)..];
+    let tag = &tag[memchr::memrchr(b'<', tag)? + 1..];
+    let name = tag.split(|byte| byte.is_ascii_whitespace()).next()?;
+    let name = name.rsplit(|byte| *byte == b':').next()?;
+    let class = class_of_key(name);
+    (!matches!(class, FieldClass::Other | FieldClass::Generic | FieldClass::None)).then_some(class)
 }
 
 /// The identifier at the end of `text`.

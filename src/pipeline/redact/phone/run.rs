@@ -92,7 +92,7 @@ impl Run {
 /// Whether the number at `at` is the value of a form field, where `+` is a space.
 fn begins_form_value(text: &[u8], at: usize) -> bool {
     let before = text[..at].strip_suffix(b"+").unwrap_or(&text[..at]);
-    before.last() == Some(&b'=')
+    before.strip_suffix(b"(").unwrap_or(before).last() == Some(&b'=')
 }
 
 /// The length and kind of the gap at the start of `rest`, if a digit follows it.

@@ -111,12 +111,15 @@ pub fn match_international(digits: &[u8]) -> Option<NumberMatch> {
 }
 
 /// The calling code, when the ASCII `digits` that follow `+` or `00` have a length that numbers
-/// under it can have. Says nothing about the digits behind the code.
+/// under it can have. Says nothing about the digits behind the code, but that a `0` there may be the
+/// trunk prefix of `+34 (0) 617 133 706`, which people write even where there is none.
 #[must_use]
 pub fn possible_international(digits: &[u8]) -> Option<u16> {
     let plan = plan_of(digits)?;
-    let national_digits = digits.len() - usize::from(plan.digits);
-    has_length(plan.lengths, national_digits).then_some(plan.calling_code)
+    let national = &digits[usize::from(plan.digits)..];
+    let without_zero = national.strip_prefix(b"0".as_slice()).unwrap_or(national);
+    (has_length(plan.lengths, national.len()) || has_length(plan.lengths, without_zero.len()))
+        .then_some(plan.calling_code)
 }
 
 /// Matches ASCII `digits` as dialled inside `region`, with or without the trunk prefix. Regions that

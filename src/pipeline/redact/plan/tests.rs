@@ -41,6 +41,7 @@ fn what_is_no_number_does_not_match() {
 #[test]
 fn lengths_decide_what_is_possible() {
     assert_eq!(possible_international(b"919876543210"), Some(91));
+    assert_eq!(possible_international(b"340617133706"), Some(34));
     assert_eq!(possible_international(b"9198765432101234567"), None);
     assert!(possible_national(region("IN"), b"09876543210"));
     assert!(possible_national(region("FR"), b"0612345678"));

@@ -52,8 +52,12 @@ fn read_sequence(bytes: &[u8], at: usize) -> Option<(Option<u8>, usize)> {
     let end = at + 3;
     let glued = at > 0 && bytes[at - 1].is_ascii_alphanumeric();
     let hides = match byte {
-        b'@' => glued && bytes.get(end).is_some_and(|next| next.is_ascii_alphabetic()),
+        b'@' => {
+            glued && bytes.get(end).is_some_and(|next| next.is_ascii_alphabetic() || *next == b'[')
+        }
         b'+' => bytes.get(end).is_some_and(|next| next.is_ascii_digit() || *next == b'='),
+        // A mail quoted in a mail.
+        b'=' => hex_pair(bytes, end).is_some(),
         b'.' | b'_' | b'-' => glued,
         // `from=2026` is no space.
         b' ' | b'(' | b')' => at > 0 && bytes[at - 1].is_ascii_digit(),
