@@ -23,7 +23,7 @@ test:
 bench:
 	tools/need build kafka
 	$(CARGO) bench --bench redact
-	tools/with-kafka $(CARGO) bench --bench pipeline -- --brokers '{brokers}'
+	$(CARGO) bench --bench pipeline
 
 lint:
 	tools/need build

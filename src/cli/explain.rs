@@ -8,12 +8,13 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::exit::{Exit, Failure};
-use super::records::{Lens, kind_name, split_end};
+use super::records::{Lens, split_end};
 use super::redact::RulesArguments;
 use super::{Common, print};
 use crate::pipeline::ingest::{Explanation, Rule};
 use crate::pipeline::limits::RECORD_BYTES_MAX;
 use crate::pipeline::record::SourceRecord;
+use crate::pipeline::redact::token::kind_name;
 use crate::pipeline::redact::{Considered, Disposition, Report, SurfaceClass};
 
 /// Candidates that are let stand and are printed: a long record has thousands.
@@ -82,7 +83,7 @@ fn explain(lens: &mut Lens, record: &SourceRecord<'_>, show_values: bool) -> Str
         let path = if one.is_redacted { paths.next() } else { None };
         standing += usize::from(!one.is_redacted);
         if one.is_redacted || standing <= CANDIDATES_SHOWN_MAX {
-            let kind = kind_name(lens.redactor().policy(), one.kind).to_owned();
+            let kind = kind_name(one.kind, lens.redactor().policy()).to_owned();
             text.push_str(&candidate(one, &kind, path.as_deref(), show_values.then_some(&lossy)));
         }
     }

@@ -3,6 +3,7 @@
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::panic::{catch_unwind, set_hook};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -123,13 +124,24 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
             return if error.use_stderr() { Exit::Usage } else { Exit::Success };
         }
     };
-    match dispatch(line) {
+    show_panics_without_content();
+    let bug =
+        |_| Err(Failure::new(Exit::Software, "a bug ended this command; please report its place"));
+    match catch_unwind(|| dispatch(line)).unwrap_or_else(bug) {
         Ok(exit) => exit,
         Err(failure) => {
             let _gone = writeln!(std::io::stderr(), "blotter: {}", failure.message);
             failure.exit
         }
     }
+}
+
+/// The message of a panic may quote a record: only its place is told.
+fn show_panics_without_content() {
+    set_hook(Box::new(|info| {
+        let place = info.location().map(ToString::to_string).unwrap_or_default();
+        let _gone = writeln!(std::io::stderr(), "blotter: internal error at {place}");
+    }));
 }
 
 fn dispatch(line: CommandLine) -> Result<Exit, Failure> {

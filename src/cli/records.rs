@@ -8,9 +8,8 @@ use super::exit::{Exit, Failure};
 use super::field_path::field_paths;
 use crate::pipeline::ingest::Ingest;
 use crate::pipeline::record::{SourceRecord, TenantId};
-use crate::pipeline::redact::{
-    EntityKind, Partial, Policy, Redactor, Report, Scope, Surface, SurfaceClass,
-};
+use crate::pipeline::redact::token::kind_name;
+use crate::pipeline::redact::{Partial, Policy, Redactor, Report, Scope, Surface, SurfaceClass};
 use crate::settings::Settings;
 
 /// Ingest and redaction with the settings' rules. Tokens need keys, which no command but the daemon
@@ -115,7 +114,7 @@ impl Lens {
             .iter()
             .zip(field_paths(text.as_bytes(), findings))
             .map(|(finding, path)| Found {
-                kind: kind_name(policy, finding.kind).to_owned(),
+                kind: kind_name(finding.kind, policy).to_owned(),
                 class: SurfaceClass::of(finding.position),
                 path,
                 start: finding.start,
@@ -135,16 +134,6 @@ impl Facts {
 
 fn scope_of<'a>(record: &SourceRecord<'a>) -> Scope<'a> {
     Scope { topic: &record.topic_partition.topic, timestamp: record.timestamp, ..Scope::default() }
-}
-
-/// The name of a kind in reports.
-pub(super) fn kind_name(policy: &Policy, kind: EntityKind) -> &str {
-    match kind {
-        EntityKind::Email => "email",
-        EntityKind::Phone => "phone",
-        EntityKind::Custom(index) => policy.pattern_name(index).unwrap_or("pattern"),
-        EntityKind::Opaque => "opaque",
-    }
 }
 
 /// A tenant from the command line.

@@ -20,6 +20,7 @@ use crate::pipeline::limits::{
 };
 use crate::pipeline::metric::MetricUpdate;
 use crate::pipeline::redact::Redactor;
+use crate::pipeline::redact::sentinel::Sampling;
 use crate::pipeline::scrub::{AuditConfig, MeasuresTarget, Scrub, ScrubConfig, TopicStart};
 use crate::pipeline::watch::{Watch, WatchConfig};
 use crate::settings::{Settings, StartPosition};
@@ -181,6 +182,7 @@ fn scrub(
     let config = ScrubConfig {
         names: Arc::clone(&settings.names),
         record_bytes_max: facts.record_bytes_max,
+        sentinel: Sampling::new(settings.sentinel_per_mille),
         deployment: settings.deployment.clone(),
         deployment_key: keys.deployment_key,
         keyring: keys.keyring_id,

@@ -44,6 +44,7 @@ pub(super) fn settings(loaded: &Loaded) -> Checked<Settings> {
         run: run(loaded)?,
         ingest,
         policy: Arc::new(policy),
+        sentinel_per_mille: raw.sentinel.per_mille.min(1_000),
         deployment: deployment(loaded)?,
         audit: audit(loaded)?,
         measure: measure(loaded)?,

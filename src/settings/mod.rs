@@ -41,6 +41,8 @@ pub struct Settings {
     pub ingest: IngestRules,
     /// What is redacted.
     pub policy: Arc<Policy>,
+    /// Share of output records that the leak sentinel looks at, in thousandths.
+    pub sentinel_per_mille: u16,
     /// Name of the deployment.
     pub deployment: Deployment,
     /// The audit trail, when it is on.

@@ -29,6 +29,8 @@ pub struct RawSettings {
     pub ingest: RawIngestRules,
     /// What is redacted, and how.
     pub redact: RawPolicy,
+    /// The second look at what leaves.
+    pub sentinel: RawSentinel,
     /// The audit trail.
     pub audit: RawAudit,
     /// Measures.
@@ -175,6 +177,14 @@ pub struct RawRun {
     pub shutdown_timeout_ms: u32,
     /// Compression of everything written: `none`, `lz4`, `zstd`, `snappy` or `gzip`.
     pub compression: String,
+}
+
+/// `[sentinel]`
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawSentinel {
+    /// Share of output records that an independent detector looks at, in thousandths.
+    pub per_mille: u16,
 }
 
 /// `[audit]`

@@ -1,4 +1,5 @@
 //! Seconds, no broker.
 
 mod chain_tamper;
+mod cli;
 mod tidy;

@@ -230,7 +230,7 @@ fn verify_file(scene: &Scene, path: &Path, source: Option<&str>) -> Result<Verdi
 }
 
 /// Deployment and source partition of a file: from its genesis, else from its first entry that
-/// names them. A file that names none is taken to be of the deployment's topic "".
+/// names them. What a file that names none holds fails under any source.
 fn origin_of(scene: &Scene, path: &Path) -> Result<(Deployment, TopicPartition), Failure> {
     #[derive(Deserialize)]
     struct Entry {

@@ -1,7 +1,9 @@
 //! What a scan of one record is told, what it finds, and what is decided once all of it was seen.
 
+use memchr::memmem;
+
 use super::finding::{EntityKind, Finding, Partial, Position, Scope, StrictReason};
-use super::gate::Gate;
+use super::gate::{Gate, Verdict};
 use super::json::Document;
 use super::phone::{Candidate, PhoneFinder};
 use super::policy::{Caps, FieldRule, MessageIds, Rules, Strictness};
@@ -11,6 +13,9 @@ use super::walk::Walk;
 
 /// Digits that two spellings of one number have in common at their ends.
 pub(super) const CONFIRMING_DIGITS: usize = 9;
+
+/// Findings whose repetition is looked for; with more the whole record is looked at anyway.
+const REPEATED_MAX: usize = 16;
 
 /// What a scan is told.
 #[derive(Clone, Copy)]
@@ -24,8 +29,8 @@ pub(super) struct Settings<'a> {
     pub(super) blind: bool,
     /// Begins as JSON and does not balance: read on as text instead of refusing.
     pub(super) is_fragment: bool,
-    /// The bytes name somebody or something as a whole.
-    pub(super) is_identity: bool,
+    /// The bytes are what a first round wrote: fields that are always redacted are so already.
+    pub(super) is_output: bool,
     pub(super) has_field_rules: bool,
     pub(super) has_allow_list: bool,
     pub(super) keeps_message_ids: bool,
@@ -44,7 +49,7 @@ impl<'a> Settings<'a> {
             },
             blind,
             is_fragment: scope.partial != Partial::Whole,
-            is_identity: scope.is_identity(),
+            is_output: false,
             has_field_rules: rules.has_field_rules(),
             has_allow_list: rules.has_allow_list(),
             may_pass_gate: !blind && !rules.has_field_rules() && rules.patterns().next().is_none(),
@@ -92,7 +97,9 @@ pub(super) struct Engine {
     pub(super) candidates: Vec<Candidate>,
     pub(super) decoded: Vec<Decoded>,
     pub(super) documents: Vec<Document>,
-    gate: Gate,
+    pub(super) gate: Gate,
+    /// Only what holds a spot of the gate is looked at.
+    pub(super) only_spots: bool,
 }
 
 impl Engine {
@@ -105,13 +112,39 @@ impl Engine {
         self.findings.clear();
         self.rejected.clear();
         self.paths.0.clear();
-        if settings.may_pass_gate && !self.gate.needs_scan(input) {
+        let verdict = match settings.may_pass_gate {
+            true => self.gate.judge(input, settings.threshold),
+            false => Verdict::Whole,
+        };
+        if verdict == Verdict::Clean {
             return Ok(());
         }
+        self.only_spots = verdict == Verdict::Spots;
+        self.gate.sort_spots();
         Walk::new(self, settings).record(input)?;
+        if self.only_spots && self.is_repeated(input) {
+            self.only_spots = false;
+            self.findings.clear();
+            self.rejected.clear();
+            Walk::new(self, settings).record(input)?;
+        }
         self.confirm();
         merge(&mut self.findings);
         Ok(())
+    }
+
+    /// Whether the end of a number that was found stands in the record once more.
+    fn is_repeated(&self, input: &[u8]) -> bool {
+        if self.findings.len() > REPEATED_MAX {
+            return true;
+        }
+        let mut phones = self.findings.iter().filter(|finding| finding.kind == EntityKind::Phone);
+        phones.any(|finding| {
+            let Some(tail) = finding.value.last_chunk::<CONFIRMING_DIGITS>() else { return false };
+            let is_elsewhere =
+                |at: usize| self.findings.iter().all(|f| at < f.start || at >= f.end);
+            memmem::find_iter(input, tail).any(is_elsewhere)
+        })
     }
 
     /// Takes what was rejected when its digits were found elsewhere in the record.

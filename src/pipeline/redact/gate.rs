@@ -1,10 +1,11 @@
-//! Whether a record needs a closer look. Every record passes here; most leave with a no, for the
-//! price of one pass of masks and a glance at each run of digits. The rules are those of the slow
-//! path, and only the ones by which it would certainly find nothing.
+//! Where a record needs a closer look. Every record passes here; most leave at once, for the price of
+//! one pass of masks and a glance at each run of digits. The rules are those of the slow path, and
+//! only the ones by which it would certainly find nothing.
 
 use super::context::{FieldClass, local_field};
 use super::email;
 use super::phone::{DIGITS_MIN, has_open_digits};
+use super::rules::Rule;
 use super::scan::{Masks, masks};
 use super::views::{folds, hides_quoted_printable};
 
@@ -13,6 +14,19 @@ use super::views::{folds, hides_quoted_printable};
 pub(super) struct Gate {
     digits: Vec<u64>,
     numbers: Vec<u64>,
+    /// Offsets that need a closer look; not in order.
+    spots: Vec<usize>,
+}
+
+/// What the gate says of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// A scan would find nothing and refuse nothing.
+    Clean,
+    /// What there is to find lies around the spots.
+    Spots,
+    /// All of it has to be looked at.
+    Whole,
 }
 
 /// What of the JSON structure has been seen.
@@ -25,11 +39,11 @@ struct Structure {
 }
 
 impl Gate {
-    /// `false` only if a scan of `record` would find nothing and refuse nothing.
-    pub(super) fn needs_scan(&mut self, record: &[u8]) -> bool {
+    /// What a scan of `record` with this threshold has to look at.
+    pub(super) fn judge(&mut self, record: &[u8], threshold: i16) -> Verdict {
         self.digits.clear();
         self.numbers.clear();
-        let begins_as_json = record.trim_ascii_start().first() == Some(&b'{');
+        self.spots.clear();
         let mut structure = Structure::default();
         let mut at_word = false;
         let mut previous_last = 0;
@@ -38,9 +52,8 @@ impl Gate {
         tail[..rest.len()].copy_from_slice(rest);
         for (index, block) in blocks.iter().chain(std::iter::once(&tail)).enumerate() {
             let mut found = masks(block);
-            if found.trigger != 0 && check_triggers(record, index * 64, &mut found, &mut structure)
-            {
-                return true;
+            if found.trigger != 0 || structure.escaped {
+                self.add_triggers(record, index * 64, &mut found, &mut structure);
             }
             structure.add(&found);
             // A word `at` across two blocks.
@@ -51,17 +64,31 @@ impl Gate {
             self.digits.push(found.digit);
             self.numbers.push(found.number);
         }
+        let begins_as_json = record.trim_ascii_start().first() == Some(&b'{');
         let is_broken = structure.in_string || structure.depth != 0;
-        begins_as_json && is_broken
-            || at_word && email::may_be_obfuscated(record)
-            || self.has_suspicious_number(record)
+        if begins_as_json && is_broken || at_word && email::may_be_obfuscated(record) {
+            return Verdict::Whole;
+        }
+        self.add_suspicious_numbers(record, threshold);
+        if self.spots.is_empty() { Verdict::Clean } else { Verdict::Spots }
     }
 
-    /// Whether a run of digits may be a phone number.
-    fn has_suspicious_number(&self, record: &[u8]) -> bool {
-        let words = &self.numbers;
-        for (index, &word) in words.iter().enumerate() {
-            let next = words.get(index + 1).copied().unwrap_or(0);
+    /// Sorts the spots, so that [`Gate::has_spot`] can be asked.
+    pub(super) fn sort_spots(&mut self) {
+        self.spots.sort_unstable();
+    }
+
+    /// Whether one of the spots lies in `start..end`.
+    pub(super) fn has_spot(&self, start: usize, end: usize) -> bool {
+        let first = self.spots.partition_point(|spot| *spot < start);
+        self.spots.get(first).is_some_and(|spot| *spot < end)
+    }
+
+    /// Marks the runs of digits that may be phone numbers.
+    fn add_suspicious_numbers(&mut self, record: &[u8], threshold: i16) {
+        for index in 0..self.numbers.len() {
+            let word = self.numbers[index];
+            let next = self.numbers.get(index + 1).copied().unwrap_or(0);
             let behind = |count: u32| (word >> count) | (next << (64 - count));
             // Positions at which seven bytes of a number begin.
             let twos = word & behind(1);
@@ -72,18 +99,17 @@ impl Gate {
                 continue;
             }
             // Only where a run begins, or goes on from the block before.
-            let before = index.checked_sub(1).map_or(0, |before| words[before] >> 63);
+            let before = index.checked_sub(1).map_or(0, |before| self.numbers[before] >> 63);
             let mut starts = sevens & !((word << 1) | before);
             while starts != 0 {
                 let start = index * 64 + starts.trailing_zeros() as usize;
                 starts &= starts - 1;
                 let end = self.run_end(start);
-                if self.digit_count(start, end) >= DIGITS_MIN && is_suspicious(record, start, end) {
-                    return true;
+                if self.digit_count(start, end) >= DIGITS_MIN {
+                    add_suspicious(record, start, end, threshold, &mut self.spots);
                 }
             }
         }
-        false
     }
 
     fn run_end(&self, start: usize) -> usize {
@@ -108,13 +134,46 @@ impl Gate {
                 if index == first {
                     word &= u64::MAX << (start % 64);
                 }
-                if index == last && end % 64 != 0 {
+                if index == last && !end.is_multiple_of(64) {
                     word &= u64::MAX >> (64 - end % 64);
                 }
                 word.count_ones()
             })
             .sum();
         count as usize
+    }
+
+    /// Marks the triggers of a block behind which something may hide; takes escaped quotes out of
+    /// `found`.
+    fn add_triggers(
+        &mut self,
+        record: &[u8],
+        offset: usize,
+        found: &mut Masks,
+        structure: &mut Structure,
+    ) {
+        let mut triggers = found.trigger;
+        if structure.escaped {
+            structure.escaped = false;
+            found.quote &= !1;
+            triggers &= !1;
+        }
+        while triggers != 0 {
+            let bit = triggers.trailing_zeros();
+            triggers &= triggers - 1;
+            let at = offset + bit as usize;
+            if hides(record, at) {
+                self.spots.push(at);
+            }
+            if record[at] == b'\\' {
+                if bit == 63 {
+                    structure.escaped = true;
+                } else {
+                    found.quote &= !(2 << bit);
+                    triggers &= !(2 << bit);
+                }
+            }
+        }
     }
 }
 
@@ -135,49 +194,24 @@ impl Structure {
     }
 }
 
-/// Looks at each trigger of a block; takes escaped quotes out of `found`. `true`: look closer.
-fn check_triggers(
-    record: &[u8],
-    offset: usize,
-    found: &mut Masks,
-    structure: &mut Structure,
-) -> bool {
-    let mut triggers = found.trigger;
-    if structure.escaped {
-        structure.escaped = false;
-        found.quote &= !1;
-        triggers &= !1;
-    }
-    while triggers != 0 {
-        let bit = triggers.trailing_zeros();
-        triggers &= triggers - 1;
-        let at = offset + bit as usize;
-        let next = record.get(at + 1).copied();
-        match record[at] {
-            b'@' => return true,
-            b'\\' => {
-                if matches!(next, None | Some(b'u' | b'x' | b'\\')) {
-                    return true;
-                }
-                if bit == 63 {
-                    structure.escaped = true;
-                } else {
-                    found.quote &= !(2 << bit);
-                }
+/// Whether something may hide behind the trigger at `at`.
+fn hides(record: &[u8], at: usize) -> bool {
+    let next = record.get(at + 1).copied();
+    match record[at] {
+        b'@' => true,
+        b'\\' => matches!(next, None | Some(b'u' | b'x' | b'\\')),
+        b'%' => next.is_some_and(|byte| byte.is_ascii_hexdigit()),
+        b'&' => match next {
+            Some(b'#') => true,
+            Some(byte) if byte.is_ascii_alphabetic() => {
+                memchr::memchr(b';', &record[at + 1..record.len().min(at + 12)]).is_some()
             }
-            b'%' if next.is_some_and(|byte| byte.is_ascii_hexdigit()) => return true,
-            b'&' if matches!(next, Some(b'#' | b'a'..=b'z' | b'A'..=b'Z')) => {
-                let rest = &record[at + 1..record.len().min(at + 12)];
-                if next == Some(b'#') || memchr::memchr(b';', rest).is_some() {
-                    return true;
-                }
-            }
-            b'=' if hides_quoted_printable(record, at) => return true,
-            0xc0.. if hides_digit_or_sign(record, at) => return true,
-            _ => {}
-        }
+            _ => false,
+        },
+        b'=' => hides_quoted_printable(record, at),
+        0xc0.. => hides_digit_or_sign(record, at),
+        _ => false,
     }
-    false
 }
 
 /// Whether the character at `at` counts as another one, or as nothing.
@@ -202,8 +236,15 @@ fn has_at_sign(record: &[u8], offset: usize, mut at_word: u64) -> bool {
     false
 }
 
-/// Whether the run of digits and signs `start..end` may be a phone number.
-fn is_suspicious(record: &[u8], start: usize, end: usize) -> bool {
+/// Marks the run of digits and signs `start..end` if it may be a phone number.
+fn add_suspicious(record: &[u8], start: usize, end: usize, threshold: i16, spots: &mut Vec<usize>) {
+    if is_suspicious(record, start, end, threshold) {
+        // A run may begin or end in the signs around a value: all of its digits count.
+        spots.extend((start..end).filter(|at| record[*at].is_ascii_digit()));
+    }
+}
+
+fn is_suspicious(record: &[u8], start: usize, end: usize, threshold: i16) -> bool {
     let run = &record[start..end];
     if memchr::memchr2(b'\\', b'+', run).is_some() {
         return true;
@@ -214,7 +255,7 @@ fn is_suspicious(record: &[u8], start: usize, end: usize) -> bool {
         return false;
     }
     let is_one = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
-    if record[first..last].iter().all(is_one) && is_of_other_field(record, first, last) {
+    if record[first..last].iter().all(is_one) && is_of_other_field(record, first, last, threshold) {
         return false;
     }
     has_open_digits(record, first, last)
@@ -237,7 +278,7 @@ fn begins_with_date(record: &[u8], first: usize, last: usize) -> bool {
 
 /// Whether the token around the digits `first..last` (an id with letters and hyphens, a decimal
 /// number) is the whole value of a field that holds something else.
-fn is_of_other_field(record: &[u8], first: usize, last: usize) -> bool {
+fn is_of_other_field(record: &[u8], first: usize, last: usize, threshold: i16) -> bool {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
     let before = record[..first].iter().rev().take(TOKEN_BYTES_MAX);
     let start = first - before.take_while(|byte| is_token(**byte)).count();
@@ -251,9 +292,80 @@ fn is_of_other_field(record: &[u8], first: usize, last: usize) -> bool {
         Some(b'=') => matches!(closing, b' ' | b'"' | b'&' | b'\\'),
         _ => false,
     };
-    is_whole
-        && matches!(local_field(record, start), Some(FieldClass::Negative | FieldClass::MessageId))
+    if !is_whole {
+        return false;
+    }
+    match local_field(record, start) {
+        Some(FieldClass::Negative | FieldClass::MessageId) => true,
+        // Nothing but the numbering plan can speak for bare digits here, and its word alone is
+        // never enough. (An exit code is another matter, and so are words behind.)
+        Some(FieldClass::Other) => {
+            BARE_MAX + Rule::FieldUnknown.weight() < threshold
+                && is_bare(record, first, last)
+                && closing != b' '
+        }
+        Some(FieldClass::Person) => {
+            BARE_MAX < threshold && is_bare(record, first, last) && closing != b' '
+        }
+        _ => false,
+    }
 }
+
+/// Digits alone, without an exit code.
+fn is_bare(record: &[u8], first: usize, last: usize) -> bool {
+    let digits = &record[first..last];
+    digits.iter().all(u8::is_ascii_digit) && digits[0] != b'0'
+}
+
+/// The most that the numbering plans can say for bare digits without an exit code.
+const BARE_MAX: i16 = {
+    let valid = Rule::NationalValid.weight() + Rule::NationalTrunk.weight();
+    let bare = Rule::NationalPossible.weight() + Rule::BareInternational.weight();
+    Rule::BareHome.weight() + if valid > bare { valid } else { bare }
+};
 
 /// Longer tokens are looked at closely.
 const TOKEN_BYTES_MAX: usize = 80;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::redact::rules::THRESHOLD_BALANCED;
+
+    fn judge(line: &str) -> Verdict {
+        Gate::default().judge(line.as_bytes(), THRESHOLD_BALANCED)
+    }
+
+    #[test]
+    fn ordinary_lines_leave_at_once() {
+        let head = r#"{"ts":"2026-11-05T10:12:13.123Z","level":"info","service":"booking-api","tenant":"salon-17","trace_id":"42c4bd103b428ea8c6d49daaa4f15033","span_id":"0123456789012345","request_id":"18381323-5844-4942-8188-795312590847","at":1763600000123,"order_id":"9543109277","ip":"10.20.130.140","amount":4321.12,"version":"v1.2.3","duration_ms":899.123,"#;
+        for rest in [
+            r#""msg":"slots, 12 of 40 staff free","path":"/api/v1/slots?from=2026-11-20&staff=74271857","status":200}"#,
+            r#""msg":"bot.turn","session":"01RKWE6012345678","text":"do you have a slot at half past ten?"}"#,
+            r#""msg":"rebalanced","offset":3993370178,"lag":7776657,"thread":"http-nio-8080-exec-169"}"#,
+            r#""msg":"line one\nline \"two\"","node":"ip-10-17-194-102.ap-south-1.compute.internal"}"#,
+            r#""msg":"café für Größe, mañana","uid":"be793e89-2cc3-4f99-9884-9c6a624a84bc"}"#,
+        ] {
+            let line = format!("{head}{rest}");
+            assert_eq!(judge(&line), Verdict::Clean, "{rest}");
+        }
+    }
+
+    #[test]
+    fn what_may_hold_something_is_looked_at() {
+        for line in [
+            r#"{"phone":"9876543210"}"#,
+            r#"{"phone":9876543210}"#,
+            r#"{"x":"asha\u0040x.in"}"#,
+            r#"{"a":1"#,
+            "call 98765 43210",
+            "x %40 y",
+            "\u{ff11}",
+            "name at gmail dot com",
+            "+4915112345678",
+            r#"{"id":"9876543210 is my number"}"#,
+        ] {
+            assert_ne!(judge(line), Verdict::Clean, "{line}");
+        }
+    }
+}

@@ -22,8 +22,6 @@ pub(super) struct Leaf {
     pub(super) end: usize,
     /// What it is.
     pub(super) kind: LeafKind,
-    /// The class of its own key; inherited from the container in arrays.
-    class: FieldClass,
     container: ContainerId,
     /// Its own key; empty in arrays and for keys.
     key: Span,
@@ -43,11 +41,9 @@ pub(super) enum LeafKind {
 #[derive(Clone, Copy, Debug)]
 struct Container {
     is_object: bool,
-    /// What the key that leads here says of the values inside.
-    class: FieldClass,
     /// What a sibling says of a member named `value`: the `key` of OTLP attributes, the `type` of
     /// vCard-like entries.
-    selector: FieldClass,
+    selector: Option<FieldClass>,
     parent: ContainerId,
     /// The key that leads here; empty in arrays and at the top.
     key: Span,
@@ -88,7 +84,6 @@ impl Document {
             at: start,
             document: self,
             depth_max: depth_max.min(JSON_DEPTH_MAX),
-            class: FieldClass::None,
             key: (start, start),
         };
         reader.run()
@@ -112,44 +107,69 @@ impl Document {
     }
 
     /// What the names around `leaf` say it holds.
-    pub(super) fn class(&self, leaf: &Leaf) -> FieldClass {
+    pub(super) fn class(&self, leaf: &Leaf, text: &[u8]) -> FieldClass {
         let container = &self.containers[leaf.container as usize];
-        match leaf.class {
-            FieldClass::Generic if container.selector != FieldClass::None => container.selector,
-            FieldClass::Generic => self.inherited(container),
+        match class_of(leaf.key, text) {
+            FieldClass::Generic => container
+                .selector
+                .filter(|_| leaf.kind != LeafKind::Key)
+                .unwrap_or_else(|| self.inherited(container, text)),
             class => class,
         }
     }
 
     /// The class that the nearest telling container passes on.
-    fn inherited(&self, container: &Container) -> FieldClass {
+    fn inherited(&self, container: &Container, text: &[u8]) -> FieldClass {
         let mut current = container;
         for _ in 0..JSON_DEPTH_MAX {
             let parent = &self.containers[current.parent as usize];
-            match current.class {
-                FieldClass::Generic if parent.selector != FieldClass::None => {
-                    return parent.selector;
-                }
-                FieldClass::Generic | FieldClass::None => {}
-                FieldClass::Other => return FieldClass::None,
+            let is_top = std::ptr::eq(parent, current);
+            match class_of(current.key, text) {
+                FieldClass::Generic if is_top => break,
+                FieldClass::Generic => match parent.selector {
+                    Some(selector) => return selector,
+                    None => current = parent,
+                },
+                FieldClass::Other => break,
                 class => return class,
             }
-            if std::ptr::eq(parent, current) {
-                break;
-            }
-            current = parent;
         }
         FieldClass::None
     }
 }
+
+/// The class of a key; what has none is what the names around it say.
+fn class_of((start, end): Span, text: &[u8]) -> FieldClass {
+    if start == end { FieldClass::Generic } else { class_of_key(&text[start..end]) }
+}
+
+/// Keys whose value names the member beside them.
+fn is_selector(key: &[u8]) -> bool {
+    matches!(
+        key,
+        b"key"
+            | b"k"
+            | b"name"
+            | b"type"
+            | b"kind"
+            | b"label"
+            | b"field"
+            | b"attribute"
+            | b"property"
+            | b"param"
+            | b"column"
+    )
+}
+
+/// Longer values name nothing.
+const SELECTOR_BYTES_MAX: usize = 64;
 
 struct Reader<'t, 'd> {
     text: &'t [u8],
     at: usize,
     document: &'d mut Document,
     depth_max: usize,
-    /// The key just read, and its class.
-    class: FieldClass,
+    /// The key just read.
     key: Span,
 }
 
@@ -182,7 +202,6 @@ impl Reader<'_, '_> {
     fn member(&mut self, is_object: bool) -> Result<(), JsonError> {
         self.skip_space();
         if !is_object {
-            self.class = FieldClass::Generic;
             self.key = (self.at, self.at);
             return self.value();
         }
@@ -190,7 +209,6 @@ impl Reader<'_, '_> {
             return Err(JsonError::Syntax);
         }
         let (start, end) = self.string()?;
-        self.class = class_of_key(&self.text[start..end]);
         self.key = (start, start);
         self.leaf(start, end, LeafKind::Key);
         self.key = (start, end);
@@ -235,12 +253,9 @@ impl Reader<'_, '_> {
         }
         let id = u32::try_from(self.document.containers.len()).map_err(|_| JsonError::Depth)?;
         let parent = self.document.open.last().copied().unwrap_or(id);
-        let class = if self.document.open.is_empty() { FieldClass::None } else { self.class };
-        let selector = FieldClass::None;
         self.document.containers.push(Container {
             is_object,
-            class,
-            selector,
+            selector: None,
             parent,
             key: self.key,
         });
@@ -272,20 +287,21 @@ impl Reader<'_, '_> {
     /// Lets a string member named `key`, `type` or the like speak for its sibling `value`.
     fn select(&mut self, start: usize, end: usize) {
         let Some(&open) = self.document.open.last() else { return };
-        if self.class != FieldClass::Selector {
+        if !is_selector(&self.text[self.key.0..self.key.1]) || end - start > SELECTOR_BYTES_MAX {
             return;
         }
-        let class = class_of_key(&self.text[start..end]);
         let container = &mut self.document.containers[open as usize];
-        if container.selector == FieldClass::None {
-            container.selector = class;
+        if container.selector.is_none() {
+            let class = class_of_key(&self.text[start..end]);
+            let is_telling =
+                !matches!(class, FieldClass::Other | FieldClass::Generic | FieldClass::Selector);
+            container.selector = is_telling.then_some(class);
         }
     }
 
     fn leaf(&mut self, start: usize, end: usize, kind: LeafKind) {
         let Some(&container) = self.document.open.last() else { return };
-        let class = if kind == LeafKind::Key { FieldClass::Generic } else { self.class };
-        self.document.leaves.push(Leaf { start, end, kind, class, container, key: self.key });
+        self.document.leaves.push(Leaf { start, end, kind, container, key: self.key });
     }
 
     fn peek(&self) -> Result<u8, JsonError> {
@@ -314,7 +330,13 @@ mod tests {
             .leaves
             .iter()
             .filter(|leaf| leaf.kind != LeafKind::Key)
-            .map(|leaf| (text[leaf.start..leaf.end].to_owned(), leaf.kind, document.class(leaf)))
+            .map(|leaf| {
+                (
+                    text[leaf.start..leaf.end].to_owned(),
+                    leaf.kind,
+                    document.class(leaf, text.as_bytes()),
+                )
+            })
             .collect()
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::action::{KeyUse, Replacer};
 use super::engine::{Engine, Settings, merge};
-use super::finding::{Disposition, Finding, Report, Scope, StrictReason, Surface};
+use super::finding::{Disposition, Finding, Report, Scope, StrictReason};
 use super::keyring::{Keyring, MissingEpoch};
 use super::not_text::not_text;
 use super::partial::add_fragments;
@@ -159,6 +159,7 @@ impl Redactor {
             out.extend_from_slice(input);
             return Ok(Report::default());
         }
+        let settings = Settings { is_output: true, ..settings };
         for _ in 0..REDACTION_ROUNDS_MAX {
             let report = self.write(scope, rules, input, out)?;
             self.engine.scan(out, settings)?;
@@ -232,9 +233,24 @@ fn looks_binary(input: &[u8]) -> bool {
     sample.iter().fold(false, |any, byte| any | is_odd(*byte))
 }
 
-impl Scope<'_> {
-    /// Whether the bytes name somebody or something as a whole.
-    pub(super) fn is_identity(&self) -> bool {
-        matches!(self.surface, Surface::Key | Surface::Identity)
+#[cfg(test)]
+mod tests {
+    use super::super::policy::{RawFields, RawPolicy};
+    use super::*;
+
+    #[test]
+    fn a_field_that_is_always_redacted_costs_the_record_nothing_else() {
+        let always = vec!["note".to_owned()];
+        let fields = RawFields { always, ..RawFields::default() };
+        let raw = RawPolicy { fields, ..RawPolicy::default() };
+        let mut redactor = Redactor::new(Policy::new(&raw).unwrap());
+        let mut out = Vec::new();
+        let report =
+            redactor.redact(br#"{"id":"a","note":"hush now","to":"a@example.com"}"#, &mut out);
+        assert_eq!(report.disposition, Disposition::Redacted);
+        assert_eq!(out, br#"{"id":"a","note":"[redacted]","to":"[email]"}"#);
+        let mut again = Vec::new();
+        redactor.redact(&out, &mut again);
+        assert_eq!(again, out);
     }
 }

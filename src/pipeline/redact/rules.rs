@@ -237,14 +237,6 @@ impl Score {
         }
     }
 
-    /// This and `other` together; rules that spoke in both count once.
-    pub(super) fn with(mut self, other: Self) -> Self {
-        debug_assert_eq!(self.rules & other.rules, 0, "parts of a score share no rule");
-        self.rules |= other.rules;
-        self.total += other.total;
-        self
-    }
-
     /// Whether `rule` spoke.
     pub(super) fn has(self, rule: Rule) -> bool {
         self.rules & (1 << (rule as u8)) != 0

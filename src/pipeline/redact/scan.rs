@@ -44,7 +44,7 @@ fn masks_by_byte(block: &[u8; 64]) -> Masks {
     let mut a = 0;
     for (index, &byte) in block.iter().enumerate() {
         let bit = 1_u64 << index;
-        let mut set = |mask: &mut u64, is_member: bool| *mask |= if is_member { bit } else { 0 };
+        let set = |mask: &mut u64, is_member: bool| *mask |= if is_member { bit } else { 0 };
         set(&mut masks.digit, byte.is_ascii_digit());
         let is_sign = (b'('..=b'/').contains(&byte) && byte != b',';
         set(&mut masks.number, is_sign || byte.is_ascii_digit() || matches!(byte, b' ' | b'\\'));

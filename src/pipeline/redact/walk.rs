@@ -145,11 +145,11 @@ impl<'e, 's> Walk<'e, 's> {
         context: &Context<'_>,
     ) -> Result<(), StrictReason> {
         for leaf in &document.leaves {
-            if !self.settings.has_field_rules && !may_hide(&text.bytes[leaf.start..leaf.end]) {
+            if !self.is_worth_a_look(text, leaf, context) {
                 continue;
             }
             let mut inside = *context;
-            inside.field = document.class(leaf);
+            inside.field = document.class(leaf, text.bytes);
             inside.outer = Some((text.bytes, leaf.start, leaf.end));
             inside.position.nesting = context.position.nesting + u8::from(context.layer_count > 0);
             inside.position.object_key = leaf.kind == LeafKind::Key;
@@ -161,6 +161,16 @@ impl<'e, 's> Walk<'e, 's> {
             }
         }
         Ok(())
+    }
+
+    fn is_worth_a_look(&self, text: Text<'_>, leaf: &Leaf, context: &Context<'_>) -> bool {
+        if self.settings.has_field_rules {
+            return true;
+        }
+        if context.layer_count == 0 && self.engine.only_spots {
+            return self.engine.gate.has_spot(leaf.start, leaf.end);
+        }
+        may_hide(&text.bytes[leaf.start..leaf.end])
     }
 
     /// Scans a leaf as the policy says for its field.
@@ -182,7 +192,9 @@ impl<'e, 's> Walk<'e, 's> {
         let value = text.slice(leaf.start, leaf.end);
         match rule {
             Some(FieldRule::NeverScan) => Ok(()),
-            Some(FieldRule::AlwaysRedact) => self.detector().opaque(value, &inside),
+            Some(FieldRule::AlwaysRedact) if !self.settings.is_output => {
+                self.detector().opaque(value, &inside)
+            }
             Some(FieldRule::Base64) => self.base64(value, &inside),
             _ => self.leaf(text, leaf, &inside),
         }

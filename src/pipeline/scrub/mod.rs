@@ -20,6 +20,7 @@ use crate::pipeline::ingest::Ingest;
 use crate::pipeline::measure::DeltaBook;
 use crate::pipeline::metric::{Metric, MetricUpdate};
 use crate::pipeline::record::{RecordBatch, Timestamp, TopicPartition};
+use crate::pipeline::redact::sentinel::Sampling;
 use crate::pipeline::redact::{RecordBuffer, Redactor};
 use crate::pipeline::step::{
     Delivery, LookupAnswer, OffsetCommit, OutputRecord, Outputs, PauseRequest, RecordFailure,
@@ -32,6 +33,8 @@ pub struct ScrubConfig {
     pub names: Arc<TopicNames>,
     /// Largest redacted record, framing included.
     pub record_bytes_max: usize,
+    /// Share of output records that the leak sentinel looks at.
+    pub sentinel: Sampling,
     /// Name of the deployment.
     pub deployment: Deployment,
     /// The deployment's public key, which certifies the keys of instances.

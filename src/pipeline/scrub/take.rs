@@ -10,8 +10,9 @@ use crate::pipeline::measure::{BotFacts, DeltaBook, Fact, SessionTag};
 use crate::pipeline::metric::Metric;
 use crate::pipeline::record::{SourceRecord, Timestamp, TopicPartition};
 use crate::pipeline::redact::keyring::{KeyKind, Keyring, MissingEpoch};
+use crate::pipeline::redact::sentinel::leaks;
 use crate::pipeline::redact::{
-    Disposition, EntityKind, RecordReport, RedactedRecord, Report, SurfaceClass,
+    Disposition, EntityKind, Policy, RecordReport, RedactedRecord, Report, SurfaceClass,
 };
 use crate::pipeline::step::{Outputs, PartitionStop, RecordFailure};
 
@@ -64,6 +65,9 @@ impl Scrub {
         }
         advance(state, record.offset);
         count(&mut self.tally, record, &redacted);
+        if self.config.sentinel.chooses(source.partition, record.offset) {
+            look_for_leaks(&mut self.tally, self.redactor.policy(), &redacted);
+        }
         if let Some(book) = &mut self.book {
             measure(book, self.redactor.keyring(), &redacted, now);
         }
@@ -291,6 +295,17 @@ fn count(tally: &mut Tally, record: &SourceRecord<'_>, redacted: &RedactedRecord
             tally.add(Metric::RecordsMasked, &[reason.name()], 1);
         }
         tally.add(Metric::DefaultKeyTokens, &[], u64::from(part.default_keys));
+    }
+}
+
+/// A second, independent look at what is about to leave.
+fn look_for_leaks(tally: &mut Tally, policy: &Policy, redacted: &RedactedRecord<'_>) {
+    let rules = policy.rules(&redacted.topic_partition().topic, redacted.tenant());
+    let is_allowed = |value: &str| rules.allows_email(value) || rules.allows_phone(value);
+    for part in [redacted.key(), redacted.value()].into_iter().flatten() {
+        let found = leaks(part, is_allowed);
+        tally.add(Metric::LeaksFound, &["email"], found.emails.into());
+        tally.add(Metric::LeaksFound, &["phone"], found.phones.into());
     }
 }
 

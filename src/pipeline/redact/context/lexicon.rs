@@ -2,32 +2,46 @@
 
 /// Words (lower case) and what they mean.
 pub(super) struct Lexicon<M: 'static> {
-    groups: &'static [(M, &'static [&'static str])],
-    slots: [(u8, u16); SLOTS],
+    groups: &'static [(M, &'static str)],
+    slots: [Slot; SLOTS],
+}
+
+/// Where a word stands: its group, and its place in the group's text.
+#[derive(Clone, Copy)]
+struct Slot {
+    group: u8,
+    len: u8,
+    start: u16,
 }
 
 const SLOTS: usize = 2048;
-const EMPTY: u8 = u8::MAX;
+const EMPTY: Slot = Slot { group: u8::MAX, len: 0, start: 0 };
 /// Longer words mean nothing.
 pub(super) const WORD_BYTES_MAX: usize = 32;
 
 impl<M: Copy> Lexicon<M> {
-    /// Words by meaning. A word that stands twice keeps its first meaning.
-    pub(super) const fn new(groups: &'static [(M, &'static [&'static str])]) -> Self {
-        let mut slots = [(EMPTY, 0); SLOTS];
+    /// Words, separated by one space, by meaning. No word may stand twice.
+    #[expect(clippy::cast_possible_truncation, reason = "asserted just before")]
+    pub(super) const fn new(groups: &'static [(M, &'static str)]) -> Self {
+        let mut slots = [EMPTY; SLOTS];
         let mut group = 0;
         while group < groups.len() {
-            let words = groups[group].1;
-            let mut word = 0;
-            while word < words.len() {
-                let mut slot = hash(words[word].as_bytes());
-                while slots[slot].0 != EMPTY {
+            let text = groups[group].1.as_bytes();
+            assert!(text.len() < u16::MAX as usize && group < EMPTY.group as usize);
+            let mut start = 0;
+            while start < text.len() {
+                let mut end = start;
+                while end < text.len() && text[end] != b' ' {
+                    end += 1;
+                }
+                assert!(end - start <= WORD_BYTES_MAX && end > start);
+                let mut slot = hash(text, start, end);
+                while slots[slot].len != 0 {
                     slot = (slot + 1) % SLOTS;
                 }
-                #[expect(clippy::cast_possible_truncation, reason = "lists are far shorter")]
-                let entry = (group as u8, word as u16);
-                slots[slot] = entry;
-                word += 1;
+                slots[slot] =
+                    Slot { group: group as u8, len: (end - start) as u8, start: start as u16 };
+                start = end + 1;
             }
             group += 1;
         }
@@ -36,24 +50,28 @@ impl<M: Copy> Lexicon<M> {
 
     /// What `word` (lower case) means.
     pub(super) fn meaning(&self, word: &[u8]) -> Option<M> {
-        let mut slot = hash(word);
+        let mut slot = hash(word, 0, word.len());
         loop {
-            let (group, index) = self.slots[slot];
-            let (meaning, words) = self.groups.get(usize::from(group))?;
-            if words[usize::from(index)].as_bytes() == word {
-                return Some(*meaning);
+            let entry = self.slots[slot];
+            if entry.len == 0 {
+                return None;
+            }
+            let (meaning, text) = self.groups[usize::from(entry.group)];
+            let start = usize::from(entry.start);
+            if text.as_bytes()[start..start + usize::from(entry.len)] == *word {
+                return Some(meaning);
             }
             slot = (slot + 1) % SLOTS;
         }
     }
 }
 
-/// FNV-1a, folded to a slot.
-const fn hash(word: &[u8]) -> usize {
+/// FNV-1a of `text[start..end]`, folded to a slot.
+const fn hash(text: &[u8], start: usize, end: usize) -> usize {
     let mut hash: u32 = 0x811c_9dc5;
-    let mut at = 0;
-    while at < word.len() {
-        hash = (hash ^ word[at] as u32).wrapping_mul(0x0100_0193);
+    let mut at = start;
+    while at < end {
+        hash = (hash ^ text[at] as u32).wrapping_mul(0x0100_0193);
         at += 1;
     }
     ((hash ^ (hash >> 15)) as usize) % SLOTS

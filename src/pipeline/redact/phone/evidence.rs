@@ -6,7 +6,7 @@ use crate::pipeline::redact::context::{
     Cue, FieldClass, column_field, cue_before, cue_behind, cue_of, is_asked, is_beside_person,
     local_field,
 };
-use crate::pipeline::redact::plan::{self, NumberType};
+use crate::pipeline::redact::plan::{self, NumberType, Region};
 use crate::pipeline::redact::rules::{Rule, Score};
 
 /// More letters than these make a text prose, whatever its field is called.
@@ -82,18 +82,31 @@ impl<'a> Evidence<'a> {
         self.add_plan(before, start, end, &mut score);
         self.add_shape(before, start, end, &mut score);
         self.add_neighbour_behind(start, end, before, &mut score);
+        score
+    }
+
+    /// The same with what lies farther around: words behind, neighbours in a row, a question before.
+    pub(super) fn with_surroundings(&self, mut score: Score, start: usize, end: usize) -> Score {
         let (first, last) = (self.run.groups[start].start, self.run.groups[end].end);
-        let is_other = score.has(Rule::WordNegative) || score.has(Rule::FieldNegative);
-        if !before.is_named && !is_other {
-            if let Some(rule) = cue_behind(self.text, last) {
-                score.add(rule);
-            }
-            if self.is_beside_person(first, last) {
-                score.add(Rule::RowNeighbour);
-            }
-            if self.is_answer(first, last) {
-                score.add(Rule::Asked);
-            }
+        let decided = [
+            Rule::FieldPhone,
+            Rule::FieldNegative,
+            Rule::WordPhone,
+            Rule::WordPhoneFar,
+            Rule::WordNegative,
+            Rule::Scheme,
+        ];
+        if decided.iter().any(|rule| score.has(*rule)) {
+            return score;
+        }
+        if let Some(rule) = cue_behind(self.text, last) {
+            score.add(rule);
+        }
+        if self.is_beside_person(first, last) {
+            score.add(Rule::RowNeighbour);
+        }
+        if self.is_answer(first, last) {
+            score.add(Rule::Asked);
         }
         score
     }
@@ -242,7 +255,7 @@ impl<'a> Evidence<'a> {
         if digits.len() >= 10 && plan::match_international(digits).is_some() {
             let is_home = |code| self.place.regions.iter().any(|r| r.calling_code() == code);
             let code = plan::possible_international(digits);
-            if !score.has(Rule::NationalValid) {
+            if !score.has(Rule::NationalValid) && !score.has(Rule::NationalSpecial) {
                 score.add(Rule::BareInternational);
             }
             if code.is_some_and(is_home) && digits.len() > 10 {
@@ -257,21 +270,17 @@ impl<'a> Evidence<'a> {
             *len = group.len();
         }
         let groups = &groups[..=end - start];
-        for &region in self.place.regions {
-            if let Some(found) = plan::match_national(region, digits) {
-                if groups.len() > 1 && plan::grouping_fits(region, groups) {
-                    return score.add(Rule::NationalGrouped);
-                }
-                let is_personal = matches!(
-                    found.number_type,
-                    NumberType::Mobile | NumberType::FixedLine | NumberType::FixedOrMobile
-                );
-                score.add(if is_personal { Rule::NationalValid } else { Rule::NationalSpecial });
-                if found.national_start > 0 {
-                    score.add(Rule::NationalTrunk);
-                }
-            } else if plan::possible_national(region, digits) {
-                score.add(Rule::NationalPossible);
+        // The best of all regions counts, not their sum.
+        let best = self
+            .place
+            .regions
+            .iter()
+            .filter_map(|&region| national(region, digits, groups))
+            .max_by_key(|(rule, has_trunk)| (rule.weight(), *has_trunk));
+        if let Some((rule, has_trunk)) = best {
+            score.add(rule);
+            if has_trunk {
+                score.add(Rule::NationalTrunk);
             }
         }
     }
@@ -386,6 +395,19 @@ impl<'a> Evidence<'a> {
             && matches!(self.place.field, FieldClass::Text | FieldClass::None)
             && is_asked(&outer[..start])
     }
+}
+
+/// What the plan of one region says, and whether a trunk prefix was dialled.
+fn national(region: Region, digits: &[u8], groups: &[usize]) -> Option<(Rule, bool)> {
+    let Some(found) = plan::match_national(region, digits) else {
+        return plan::possible_national(region, digits).then_some((Rule::NationalPossible, false));
+    };
+    if groups.len() > 1 && plan::grouping_fits(region, groups) {
+        return Some((Rule::NationalGrouped, false));
+    }
+    let is_personal = !matches!(found.number_type, NumberType::Other);
+    let rule = if is_personal { Rule::NationalValid } else { Rule::NationalSpecial };
+    Some((rule, found.national_start > 0))
 }
 
 /// Where the number that begins with the digit at `at` begins with its plus: `+49`, `+(49`.

@@ -9,7 +9,7 @@ mod shape;
 
 use super::context::FieldClass;
 use super::plan::Region;
-use super::rules::{Rule, Score, THRESHOLD_STRICT};
+use super::rules::{Score, THRESHOLD_STRICT};
 use evidence::{Evidence, Source};
 use run::Run;
 
@@ -28,8 +28,6 @@ pub(super) struct Place<'a> {
     pub(super) outer: Option<(&'a [u8], usize, usize)>,
     /// The regions whose national forms apply.
     pub(super) regions: &'a [Region],
-    /// The text names somebody or something as a whole.
-    pub(super) is_identity: bool,
 }
 
 /// A number that may be a phone number.
@@ -126,8 +124,8 @@ fn choose(evidence: &Evidence<'_>, first: usize, last: usize, found: &mut impl F
             if digits.len() < DIGITS_MIN {
                 continue;
             }
-            let base = *base.get_or_insert_with(|| evidence.before(start));
-            let score = evidence.score(base, start, end);
+            let before = *base.get_or_insert_with(|| evidence.before(start));
+            let score = evidence.score(before, start, end);
             // Among equals the longer one: nothing of a number may stay behind.
             let rank = score.total.saturating_add(i16::try_from(digits.len()).unwrap_or(0));
             if best.is_none_or(|(other, ..)| rank > other) {
@@ -136,6 +134,7 @@ fn choose(evidence: &Evidence<'_>, first: usize, last: usize, found: &mut impl F
         }
     }
     let Some((_, start, end, score)) = best else { return };
+    let score = evidence.with_surroundings(score, start, end);
     let emit = |found: &mut dyn FnMut(Candidate)| found(evidence.candidate(start, end, score));
     if score.total < THRESHOLD_STRICT {
         return emit(found);

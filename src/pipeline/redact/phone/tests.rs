@@ -2,7 +2,7 @@ use super::*;
 
 fn best(text: &str, field: FieldClass, region: &str) -> Option<(String, i16)> {
     let regions = [Region::parse(region).unwrap()];
-    let place = Place { field, outer: None, regions: &regions, is_identity: false };
+    let place = Place { field, outer: None, regions: &regions };
     let mut best: Option<(String, i16)> = None;
     PhoneFinder::default().find(text.as_bytes(), &place, |candidate| {
         let total = candidate.score.total;

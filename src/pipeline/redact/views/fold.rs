@@ -54,7 +54,7 @@ pub(in crate::pipeline::redact) fn folds(character: char) -> Option<Folded> {
         0x24ea => b'0',
         0x1d7ce..=0x1d7ff => digit((code - 0x1d7ce) % 10),
         // Latin, Greek, Cyrillic and Hebrew letters.
-        ..0x660 => return None,
+        0xa0..0x660 => return None,
         _ => {
             let after = ZEROS.partition_point(|zero| *zero <= code);
             let zero = ZEROS[after.checked_sub(1)?];

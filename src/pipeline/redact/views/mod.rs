@@ -124,7 +124,8 @@ pub(super) enum Layer {
 ///
 /// A string of a JSON document has to be unescaped as a whole ([`Layer::Escape`]) first.
 pub(super) fn decode_next(text: Text<'_>, into: &mut Decoded) -> Option<Layer> {
-    const ORDER: [(Layer, fn(Text<'_>, &mut Decoded) -> bool); 5] = [
+    type Decode = fn(Text<'_>, &mut Decoded) -> bool;
+    const ORDER: [(Layer, Decode); 5] = [
         (Layer::Escape, escape::decode),
         (Layer::Percent, percent::decode),
         (Layer::Entity, entity::decode),

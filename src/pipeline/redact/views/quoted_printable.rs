@@ -54,7 +54,9 @@ fn read_sequence(bytes: &[u8], at: usize) -> Option<(Option<u8>, usize)> {
     let hides = match byte {
         b'@' => glued && bytes.get(end).is_some_and(|next| next.is_ascii_alphabetic()),
         b'+' => bytes.get(end).is_some_and(|next| next.is_ascii_digit() || *next == b'='),
-        b'.' | b'_' | b'-' | b' ' | b'(' | b')' => glued,
+        b'.' | b'_' | b'-' => glued,
+        // `from=2026` is no space.
+        b' ' | b'(' | b')' => at > 0 && bytes[at - 1].is_ascii_digit(),
         b'0'..=b'9' => next_to_encoded_digit(bytes, at),
         0x80..=0xff => bytes.get(end) == Some(&b'=') || at >= 3 && bytes[at - 3] == b'=',
         _ => false,
