@@ -146,12 +146,6 @@ impl<'a, B: Bench> Session<'a, B> {
         self.both_until(other, "rest", |one, _| one.bench.clock().monotonic() >= rest);
     }
 
-    /// Polls until the group has come to rest: a static member that comes back joins twice.
-    pub(super) fn settle(&mut self) {
-        let rest = self.bench.clock().monotonic() + Duration::from_millis(2500);
-        self.until("rest", |own| own.bench.clock().monotonic() >= rest);
-    }
-
     /// Polls until an error ends the member.
     pub(super) fn until_error(&mut self) -> BrokerError {
         let deadline = self.bench.clock().monotonic() + PATIENCE;

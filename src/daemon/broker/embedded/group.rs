@@ -52,8 +52,6 @@ pub(super) struct Synced {
     pub(super) member_id: String,
     pub(super) generation: i32,
     pub(super) assigned: BTreeSet<TopicPartition>,
-    /// A static member was given its old assignment back without a rebalance.
-    pub(super) came_back: bool,
 }
 
 #[derive(Debug)]
@@ -140,12 +138,24 @@ impl Group {
         self.members.insert(member_id.clone(), member);
         if came_back {
             let generation = self.generation;
-            let own_id = member_id.clone();
-            let synced = Synced { client, member_id: own_id, generation, assigned, came_back };
+            let synced = Synced { client, member_id: member_id.clone(), generation, assigned };
             return Ok((member_id, vec![synced]));
         }
         self.preparing_until.get_or_insert_with(|| now.plus_millis(rebalance_timeout_ms));
         Ok((member_id, self.try_complete()))
+    }
+
+    /// Whether a static member that came back now would be handed an assignment that leaves some
+    /// of `wanted` to nobody: its old process died between the two rounds of a rebalance.
+    pub(super) fn would_orphan(
+        &self,
+        instance_id: Option<&String>,
+        wanted: &BTreeSet<TopicPartition>,
+    ) -> bool {
+        let mut members = self.members.values();
+        let known = instance_id.is_some() && members.any(|m| m.instance_id.as_ref() == instance_id);
+        let owned = |partition| self.members.values().any(|m| m.assigned.contains(partition));
+        known && self.preparing_until.is_none() && !wanted.iter().all(owned)
     }
 
     /// `LeaveGroup` of a dynamic member.
@@ -294,7 +304,6 @@ impl Group {
                 member_id: id.clone(),
                 generation,
                 assigned: member.assigned.clone(),
-                came_back: false,
             }
         });
         synced.collect()

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::ModelError;
 use super::assignor::Claim;
 use super::cluster::State;
-use super::group::{GroupMetadata, GroupName, Join, Synced};
+use super::group::{Group, GroupMetadata, GroupName, Join, Synced};
 use crate::daemon::broker::Subscription;
 use crate::pipeline::record::{Timestamp, TopicPartition};
 
@@ -202,10 +202,6 @@ impl State {
             if !added.is_empty() || !own.rejoin {
                 own.events.push_back(Rebalance::Assigned(added));
             }
-            // A member that died between the two rounds of a rebalance gets its assignment of the
-            // first round back, and what it had to give up would belong to nobody: it asks for a
-            // rebalance once it has taken over.
-            own.rejoin |= sync.came_back;
             self.version += 1;
         }
         self.touch();
@@ -255,10 +251,18 @@ impl State {
         let wanted = self.wanted(&own.filter);
         let group = Arc::clone(&own.group);
         let member_id = Some(own.metadata.member_id.clone()).filter(|id| !id.is_empty());
+        let instance_id = own.metadata.instance_id.clone();
+        let orphans = |group: &Group| group.would_orphan(instance_id.as_ref(), &wanted);
+        if member_id.is_none() && self.groups.get(&group).is_some_and(orphans) {
+            // The broker would hand back what the old process held, and call no rebalance. Staying
+            // out until the old session has ended does.
+            return;
+        }
+        let Some(own) = self.clients.get(&client) else { return };
         let join = Join {
             client,
             member_id,
-            instance_id: own.metadata.instance_id.clone(),
+            instance_id,
             session_timeout_ms: own.session_timeout_ms,
             claim: Claim { owned: own.owned.clone(), wanted: wanted.clone() },
         };
