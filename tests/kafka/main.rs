@@ -1,10 +1,13 @@
 //! Tests on a real Apache Kafka, which they start themselves.
 
+mod chaos;
 mod client;
 mod conform;
 #[path = "../conformance/mod.rs"]
 mod conformance;
+mod daemon;
 mod harness;
 mod mock;
+mod pipeline;
 mod slots;
 mod smoke;

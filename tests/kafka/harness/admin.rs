@@ -1,5 +1,6 @@
 //! Making topics, feeding them and reading them back, with clients of their own.
 
+use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
@@ -7,7 +8,7 @@ use std::thread::Thread;
 use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -18,6 +19,9 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use super::wait::Deadline;
 
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How far below the end a tail starts.
+const TAIL_OFFSETS: i64 = 2_000;
 
 /// A cluster by its bootstrap servers.
 #[derive(Clone)]
@@ -54,6 +58,31 @@ impl Seen {
             value: message.payload().map(<[u8]>::to_vec),
             headers: headers.collect(),
         }
+    }
+}
+
+/// A reader at the end of a partition.
+pub(crate) struct Tail {
+    reader: BaseConsumer,
+    seen: HashSet<usize>,
+}
+
+impl Tail {
+    /// Whether a record with this number in its header `number` has come.
+    pub(crate) fn saw_number(&mut self, number: usize) -> bool {
+        while !self.seen.contains(&number) {
+            match self.reader.poll(Duration::from_millis(50)) {
+                Some(Ok(message)) => {
+                    let headers = Seen::of(&message).headers;
+                    let value = headers.into_iter().find(|(name, _)| name == "number");
+                    let text = value.and_then(|(_, value)| String::from_utf8(value?).ok());
+                    self.seen.extend(text.and_then(|text| text.parse::<usize>().ok()));
+                }
+                // Brokers come and go in these tests; the caller's deadline decides.
+                Some(Err(_)) | None => return false,
+            }
+        }
+        true
     }
 }
 
@@ -102,6 +131,53 @@ impl Admin {
         });
     }
 
+    /// Raises the partition count of a topic.
+    pub(crate) fn grow(&self, topic: &str, partitions: usize) {
+        let client: AdminClient<DefaultClientContext> = self.client().create().expect("a client");
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        let wanted = NewPartitions::new(topic, partitions);
+        let grown = block_on(client.create_partitions(&[wanted], &options)).expect("the request");
+        grown.into_iter().for_each(|topic| drop(topic.expect("the topic grows")));
+        super::wait_until("the new partitions are known", 30, || {
+            let metadata = client.inner().fetch_metadata(Some(topic), PATIENCE).expect("metadata");
+            let known = metadata.topics().first().expect("asked for one").partitions();
+            known.len() == partitions && known.iter().all(|partition| partition.leader() >= 0)
+        });
+    }
+
+    /// Whether every replica of every partition is in sync.
+    pub(crate) fn is_in_sync(&self) -> bool {
+        let probe: BaseConsumer = self.client().create().expect("a client");
+        probe.fetch_metadata(None, PATIENCE).is_ok_and(|metadata| {
+            metadata.topics().iter().flat_map(|topic| topic.partitions()).all(|partition| {
+                partition.leader() >= 0 && partition.isr().len() == partition.replicas().len()
+            })
+        })
+    }
+
+    /// Follows the end of a partition as a read-committed reader sees it.
+    pub(crate) fn tail(&self, topic: &str, partition: i32) -> Tail {
+        let reader = self.reader();
+        let (low, high) = self.watermarks(topic, partition);
+        let mut list = TopicPartitionList::new();
+        let from = Offset::Offset(low.max(high - TAIL_OFFSETS));
+        list.add_partition_offset(topic, partition, from).expect("an offset");
+        reader.assign(&list).expect("assigned");
+        Tail { reader, seen: HashSet::new() }
+    }
+
+    fn reader(&self) -> BaseConsumer {
+        let mut config = self.client();
+        config
+            .set("group.id", "reads-without-joining")
+            .set("isolation.level", "read_committed")
+            .set("auto.offset.reset", "error")
+            .set("enable.auto.commit", "false")
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "20");
+        config.create().expect("a consumer")
+    }
+
     /// An idempotent producer.
     pub(crate) fn feeder(&self) -> Feeder {
         let mut config = self.client();
@@ -119,18 +195,8 @@ impl Admin {
 
     /// Everything a read-committed reader sees in the partition up to the high watermark of now.
     pub(crate) fn read(&self, topic: &str, partition: i32) -> Vec<Seen> {
-        let mut config = self.client();
-        config
-            .set("group.id", "reads-without-joining")
-            .set("isolation.level", "read_committed")
-            .set("auto.offset.reset", "error")
-            .set("enable.auto.commit", "false")
-            .set("enable.partition.eof", "true")
-            .set("fetch.wait.max.ms", "20");
-        let reader: BaseConsumer = config.create().expect("a consumer");
-        config.set("isolation.level", "read_uncommitted");
-        let end: BaseConsumer = config.create().expect("a consumer");
-        let (low, high) = end.fetch_watermarks(topic, partition, PATIENCE).expect("watermarks");
+        let reader = self.reader();
+        let (low, high) = self.watermarks(topic, partition);
         let mut list = TopicPartitionList::new();
         list.add_partition_offset(topic, partition, Offset::Offset(low)).expect("an offset");
         reader.assign(&list).expect("assigned");

@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 
+use super::admin::Admin;
 use super::forwarder::Forwarder;
 use super::node::{Node, Ports, cluster_folder};
 use super::wait::wait_until;
@@ -47,6 +48,12 @@ impl Cluster {
         let ports = self.ports[0];
         let forwarder = Forwarder::start(ports.forwarder, ports.proxied);
         (forwarder, format!("127.0.0.1:{}", ports.forwarder))
+    }
+
+    /// Waits until every replica of every partition is in sync.
+    pub(crate) fn wait_in_sync(&self) {
+        let admin = Admin { brokers: self.brokers() };
+        wait_until("all replicas in sync", START_SECONDS_MAX, || admin.is_in_sync());
     }
 
     /// Kills node `id` (from 1) at once; its data stays.

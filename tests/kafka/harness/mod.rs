@@ -11,9 +11,9 @@ mod wait;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-pub(crate) use admin::{Admin, Seen, flush};
+pub(crate) use admin::{Admin, Feeder, Seen, flush};
 pub(crate) use cluster::Cluster;
-pub(crate) use forwarder::{Direction, Forwarder, Traffic};
+pub(crate) use forwarder::{Direction, Traffic};
 pub(crate) use wait::{Deadline, now, wait_until};
 
 /// Bootstrap servers of the one broker all tests of this binary share: the cluster named by

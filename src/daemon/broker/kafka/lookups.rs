@@ -26,6 +26,10 @@ use crate::pipeline::step::WRITER_HEADER;
 /// Longest single wait for records.
 const POLL: Duration = Duration::from_millis(10);
 
+/// Longest wait for a committed offset that a transaction holds: other partitions' questions stand
+/// behind it, and the one that frees it.
+const PENDING_WAIT: Duration = Duration::from_secs(1);
+
 /// How far below the end the newest uncommitted record is looked for first: control records stand
 /// between.
 const WRITER_TAIL_OFFSETS: i64 = 64;
@@ -172,7 +176,8 @@ impl Clients {
     fn committed(&self, of: &TopicPartition) -> Result<LookupAnswer, LookupFailure> {
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition(&of.topic, of.partition);
-        let list = self.committed.committed_offsets(list, self.timeout).map_err(failed)?;
+        let wait = self.timeout.min(PENDING_WAIT);
+        let list = self.committed.committed_offsets(list, wait).map_err(failed)?;
         let elements = list.elements();
         let element = elements.first().expect("one partition was asked for");
         element.error().map_err(failed)?;

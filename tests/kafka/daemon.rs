@@ -1,0 +1,380 @@
+//! The daemon as a user runs it: a deployment with topics and keys of its own, processes of the
+//! built binary, and the traffic it is fed.
+
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::sync::Mutex;
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{Header, OwnedHeaders};
+use rdkafka::producer::BaseRecord;
+use rdkafka::producer::Producer;
+
+use crate::harness::{Admin, Feeder, flush, unique, wait_until};
+
+/// As `harness::node`: the process is killed when this test process ends, in whatever way, and its
+/// exit code is the guard's.
+const GUARD: &str = r#"
+exec 3<&0
+"$@" >>"$LOG" 2>&1 3<&- </dev/null &
+child=$!
+echo "$child"
+( read -r word <&3; kill -9 "$child" 2>/dev/null ) &
+reader=$!
+exec 3<&-
+wait "$child"
+code=$?
+kill "$reader" 2>/dev/null
+exit "$code"
+"#;
+
+/// Time-outs of members that are stopped on purpose; the defaults are for production.
+pub(crate) const SESSION_SECONDS: u64 = 4;
+
+/// One group of daemons with its topics, keys and settings.
+pub(crate) struct Deployment {
+    pub(crate) admin: Admin,
+    pub(crate) source: String,
+    pub(crate) partitions: i32,
+    /// Records fed so far, by partition, in order.
+    fed: Mutex<Vec<Vec<Fed>>>,
+    folder: PathBuf,
+    feeder: Feeder,
+}
+
+/// One record that was fed.
+#[derive(Clone)]
+pub(crate) struct Fed {
+    pub(crate) timestamp: i64,
+    pub(crate) number: usize,
+}
+
+impl Deployment {
+    /// Makes the source topic, the keys and every output topic.
+    pub(crate) fn new(admin: Admin, partitions: i32, extra: &str) -> Self {
+        let source = unique("app.logs");
+        admin.create_topic(&source, partitions, &[]);
+        Self::of_topic(admin, source, partitions, extra)
+    }
+
+    /// The same for a source topic that exists.
+    pub(crate) fn of_topic(admin: Admin, source: String, partitions: i32, extra: &str) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("daemon-{source}"));
+        fs::create_dir_all(&folder).expect("the target folder is writable");
+        let settings = format!(
+            "[kafka]\nbrokers = [{brokers}]\n\
+             [input]\ntopics = [\"{source}\"]\n\
+             [output]\nmeasures = \"{source}.measures\"\ndead_letters = \"{source}.dead-letters\"\n\
+             alerts = \"{source}.alerts\"\nwatch_state = \"{source}.watch-state\"\n\
+             [topics]\nmeasures_partitions = 2\nalerts_partitions = 1\n\
+             [group]\nid = \"{source}\"\nsession_timeout_ms = {session_ms}\n\
+             [run]\ntransaction_timeout_ms = {session_ms}\n\
+             [audit]\ndeployment = \"test\"\nheartbeat_ms = 2000\n\
+             [keys]\nfolder = \"{folder}/keys\"\n\
+             [http]\nenabled = false\n\
+             [log]\nformat = \"pretty\"\n{extra}\n",
+            brokers =
+                admin.brokers.split(',').map(|b| format!("\"{b}\"")).collect::<Vec<_>>().join(","),
+            session_ms = SESSION_SECONDS * 1000,
+            folder = folder.display(),
+        );
+        fs::write(folder.join("blotter.toml"), settings).expect("the settings can be written");
+        let fed = Mutex::new(vec![Vec::new(); usize::try_from(partitions).expect("positive")]);
+        let feeder = admin.feeder();
+        let deployment = Self { admin, source, partitions, fed, folder, feeder };
+        deployment.must(&["keys", "create"]);
+        deployment.must(&["topics", "create"]);
+        deployment.must(&["topics", "check"]);
+        deployment
+    }
+
+    /// Runs one command of the binary with the deployment's settings.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_blotter"))
+            .arg("--config")
+            .arg(self.folder.join("blotter.toml"))
+            .args(arguments)
+            .output()
+            .expect("the binary runs")
+    }
+
+    /// Runs a command that must succeed; returns what it printed.
+    pub(crate) fn must(&self, arguments: &[&str]) -> String {
+        let output = self.command(arguments);
+        let [stdout, stderr] = [output.stdout, output.stderr]
+            .map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        assert!(output.status.success(), "{arguments:?}: {}\n{stdout}{stderr}", output.status);
+        stdout
+    }
+
+    /// Starts `blotter run` as the instance `name`; at `fault` it stands still (see `at_fault`).
+    pub(crate) fn start(&self, name: &str, fault: Option<&str>) -> Daemon {
+        self.start_with(name, fault, &[])
+    }
+
+    /// The same with further `--set` arguments.
+    pub(crate) fn start_with(&self, name: &str, fault: Option<&str>, sets: &[&str]) -> Daemon {
+        let marker = self.folder.join(unique(&format!("marker-{name}")));
+        let mut settings = vec![format!("group.instance={name}")];
+        if let Some(fault) = fault {
+            settings.push(format!("debug.fault_point={fault}"));
+            settings.push(format!("debug.fault_marker={}", marker.display()));
+        }
+        settings.extend(sets.iter().map(|set| (*set).to_owned()));
+        let log = self.folder.join(format!("{name}.log"));
+        let mut command = Command::new("sh");
+        command.args(["-c", GUARD, "guard", env!("CARGO_BIN_EXE_blotter"), "run", "--config"]);
+        command.arg(self.folder.join("blotter.toml"));
+        for setting in &settings {
+            command.args(["--set", setting]);
+        }
+        let mut guard = command
+            .env("LOG", &log)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .expect("sh runs");
+        let mut line = String::new();
+        let stdout = guard.stdout.take().expect("stdout was piped");
+        BufReader::new(stdout).read_line(&mut line).expect("the guard tells the pid");
+        let process = Pid::from_raw(line.trim().parse().expect("a pid"));
+        let stdin = guard.stdin.take();
+        Daemon { guard, stdin, process, marker, log }
+    }
+
+    /// Feeds `count` records, spread over the partitions, and waits until they are stored.
+    pub(crate) fn feed(&self, count: usize) {
+        let mut fed = self.fed.lock().expect("no panic under the lock");
+        for _ in 0..count {
+            let number: usize = fed.iter().map(Vec::len).sum();
+            let partition = number % fed.len();
+            let record = Fed { timestamp: 1_700_000_000_000 + number as i64 * 7, number };
+            self.send(partition, &record);
+            fed[partition].push(record);
+        }
+        flush(&self.feeder);
+    }
+
+    /// Records fed so far.
+    pub(crate) fn fed(&self) -> usize {
+        self.fed.lock().expect("no panic under the lock").iter().map(Vec::len).sum()
+    }
+
+    fn send(&self, partition: usize, record: &Fed) {
+        let value = value(record.number);
+        let key = format!("session-{}", record.number % 50);
+        loop {
+            let number = record.number.to_string();
+            let headers = OwnedHeaders::new()
+                .insert(Header { key: "number", value: Some(&number) })
+                .insert(Header { key: "empty", value: Some("") })
+                .insert::<str>(Header { key: "null", value: None });
+            let out = BaseRecord::<[u8], [u8]>::to(&self.source)
+                .partition(i32::try_from(partition).expect("few partitions"))
+                .timestamp(record.timestamp)
+                .headers(headers)
+                .key(key.as_bytes())
+                .payload(value.as_bytes());
+            match self.feeder.send(out) {
+                Ok(()) => return,
+                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                    self.feeder.poll(std::time::Duration::from_millis(5));
+                }
+                Err((error, _)) => panic!("not queued: {error}"),
+            }
+        }
+    }
+
+    /// Waits until the redacted topic holds as many records as were fed.
+    pub(crate) fn wait_for_all(&self, seconds: u64) {
+        let fed = self.fed.lock().expect("no panic under the lock").clone();
+        for (partition, records) in fed.iter().enumerate() {
+            let Some(last) = records.last() else { continue };
+            let partition = i32::try_from(partition).expect("few partitions");
+            let what = format!("record {} of partition {partition}", records.len() - 1);
+            let mut tail = self.admin.tail(&self.redacted(), partition);
+            wait_until(&what, seconds, || tail.saw_number(last.number));
+        }
+    }
+
+    /// The redacted topic.
+    pub(crate) fn redacted(&self) -> String {
+        format!("{}.redacted", self.source)
+    }
+
+    /// What must hold at the end: nothing lost, nothing doubled, order kept, timestamps and
+    /// headers kept, nothing personal left, the chain verifies and its counts are the input's.
+    pub(crate) fn verify(&self) {
+        let fed = self.fed.lock().expect("no panic under the lock").clone();
+        for (partition, records) in fed.iter().enumerate() {
+            let number = i32::try_from(partition).expect("few partitions");
+            let seen = self.admin.read(&self.redacted(), number);
+            let numbers: Vec<_> = seen.iter().map(number_of).collect();
+            let wanted: Vec<_> = records.iter().map(|fed| fed.number.to_string()).collect();
+            assert_eq!(
+                numbers.len(),
+                wanted.len(),
+                "partition {number}: {}",
+                first_fault(&numbers, &wanted)
+            );
+            assert!(numbers == wanted, "partition {number}: {}", first_fault(&numbers, &wanted));
+            for (offset, (record, fed)) in seen.iter().zip(records).enumerate() {
+                assert_eq!(record.timestamp, fed.timestamp, "timestamp of {number}/{offset}");
+                let header = |name: &str| {
+                    record.headers.iter().find(|(own, _)| own == name).map(|(_, v)| v.clone())
+                };
+                assert_eq!(header("empty"), Some(Some(Vec::new())));
+                assert_eq!(header("null"), Some(None));
+                let source = header("blotter-source").flatten().expect("coordinates");
+                assert_eq!(
+                    String::from_utf8_lossy(&source),
+                    format!("{}/{number}/{offset}", self.source)
+                );
+                let text = record.text();
+                assert!(!text.contains("@example.com") && !text.contains("98765"), "left: {text}");
+            }
+        }
+        self.verify_audit(&fed);
+    }
+
+    fn verify_audit(&self, fed: &[Vec<Fed>]) {
+        let lines = self.must(&["audit", "verify", "--topic", &self.source, "--json"]);
+        let verdicts: Vec<serde_json::Value> =
+            lines.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
+        assert_eq!(verdicts.len(), fed.len(), "{lines}");
+        for (verdict, records) in verdicts.iter().zip(fed) {
+            assert_eq!(verdict["fault"], serde_json::Value::Null, "{verdict}");
+            assert_eq!(verdict["records"]["read"], records.len(), "{verdict}");
+            assert_eq!(verdict["records"]["forwarded"], records.len(), "{verdict}");
+            assert_eq!(verdict["gap_offsets"], 0, "{verdict}");
+            if !records.is_empty() {
+                assert_eq!(verdict["from"], 0, "{verdict}");
+                assert_eq!(verdict["to"], records.len(), "{verdict}");
+            }
+        }
+    }
+}
+
+fn number_of(record: &crate::harness::Seen) -> String {
+    let header = record.headers.iter().find(|(name, _)| name == "number");
+    let value = header.and_then(|(_, value)| value.as_deref()).unwrap_or_default();
+    String::from_utf8_lossy(value).into_owned()
+}
+
+fn first_fault(seen: &[String], wanted: &[String]) -> String {
+    let at = seen.iter().zip(wanted).position(|(seen, wanted)| seen != wanted);
+    let at = at.unwrap_or(seen.len().min(wanted.len()));
+    format!(
+        "{} of {}, first difference at {at}: {:?} instead of {:?}",
+        seen.len(),
+        wanted.len(),
+        seen.get(at),
+        wanted.get(at)
+    )
+}
+
+/// A line of a salon's booking service; every third holds an e-mail address, every fifth a phone.
+fn value(number: usize) -> String {
+    let level = if number.is_multiple_of(11) { "ERROR" } else { "INFO" };
+    let message = match number {
+        n if n.is_multiple_of(3) => format!("confirmation sent to asha.{n}@example.com"),
+        n if n.is_multiple_of(5) => "customer called from +91 98765 43210".to_owned(),
+        n => format!("slot {n} booked"),
+    };
+    format!(
+        "{{\"level\":\"{level}\",\"service\":\"booking-api\",\"tenant_id\":\"salon-{}\",\
+         \"n\":{number},\"message\":\"{message}\"}}",
+        number % 12
+    )
+}
+
+/// One running `blotter run`; killed when dropped.
+pub(crate) struct Daemon {
+    guard: Child,
+    stdin: Option<ChildStdin>,
+    process: Pid,
+    marker: PathBuf,
+    log: PathBuf,
+}
+
+impl Daemon {
+    /// Whether it stands at its fault point.
+    pub(crate) fn at_fault(&self) -> bool {
+        self.marker.exists()
+    }
+
+    /// Waits until it stands at its fault point.
+    pub(crate) fn wait_at_fault(&mut self, seconds: u64) {
+        let what = format!("the fault point of {}", self.log.display());
+        wait_until(&what, seconds, || {
+            if !self.at_fault() {
+                self.assert_running();
+            }
+            self.at_fault()
+        });
+    }
+
+    /// Lets it go on from its fault point.
+    pub(crate) fn pass_fault(&self) {
+        fs::remove_file(&self.marker).expect("it stands there");
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill(self.process, signal).expect("the daemon is there");
+    }
+
+    /// kill -9.
+    pub(crate) fn kill(mut self) {
+        self.signal(Signal::SIGKILL);
+        self.guard.wait().expect("the guard ends");
+    }
+
+    /// SIGTERM; returns the exit code.
+    pub(crate) fn terminate(&mut self) -> Option<i32> {
+        self.signal(Signal::SIGTERM);
+        self.wait(60)
+    }
+
+    /// Waits for its end; returns the exit code.
+    pub(crate) fn wait(&mut self, seconds: u64) -> Option<i32> {
+        let mut code = None;
+        wait_until("the daemon's end", seconds, || {
+            code = self.guard.try_wait().expect("the guard is ours").map(|status| status.code());
+            code.is_some()
+        });
+        code.flatten()
+    }
+
+    /// What it logged.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Fails with its log when it has ended.
+    pub(crate) fn assert_running(&mut self) {
+        if let Some(status) = self.guard.try_wait().expect("the guard is ours") {
+            panic!("the daemon ended with {status}:\n{}", self.log());
+        }
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // The guard kills it when its standard input closes; a daemon that has ended leaves none.
+        drop(self.stdin.take());
+        if std::thread::panicking() {
+            let log = self.log();
+            let tail: Vec<_> = log.lines().rev().take(30).collect();
+            println!("--- {}", self.log.display());
+            tail.iter().rev().for_each(|line| println!("{line}"));
+        }
+        let _ = self.guard.wait();
+    }
+}

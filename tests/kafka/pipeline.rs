@@ -1,0 +1,111 @@
+//! The whole pipeline on the real broker, undisturbed and with members that come and go.
+
+use std::fs;
+
+use crate::daemon::Deployment;
+use crate::harness::{Admin, shared_brokers, wait_until};
+
+fn deployment(partitions: i32) -> Deployment {
+    Deployment::new(Admin { brokers: shared_brokers().to_owned() }, partitions, "")
+}
+
+#[test]
+fn everything_passes_once_and_a_stop_is_clean() {
+    let deployment = deployment(4);
+    deployment.feed(2_000);
+    let mut daemon = deployment.start("a", None);
+    deployment.wait_for_all(60);
+    deployment.feed(2_000);
+    deployment.wait_for_all(60);
+    assert_eq!(daemon.terminate(), Some(0), "{}", daemon.log());
+    deployment.verify();
+    let log = daemon.log();
+    assert!(!log.contains("@example.com") && !log.contains("98765"), "{log}");
+    // A restart goes on where it stopped.
+    deployment.feed(500);
+    let mut again = deployment.start("a", None);
+    deployment.wait_for_all(60);
+    assert_eq!(again.terminate(), Some(0), "{}", again.log());
+    deployment.verify();
+}
+
+#[test]
+fn members_join_and_leave_under_load() {
+    let deployment = deployment(6);
+    deployment.feed(600);
+    let mut running = vec![deployment.start("a", None)];
+    for round in 0..4 {
+        for name in ["b", "c"] {
+            running.push(deployment.start(name, None));
+            deployment.feed(900);
+        }
+        // Wait until the load of this round has passed, so that each member did something.
+        deployment.wait_for_all(90);
+        for mut leaving in running.drain(1..) {
+            deployment.feed(600);
+            assert_eq!(leaving.terminate(), Some(0), "round {round}: {}", leaving.log());
+        }
+    }
+    deployment.wait_for_all(90);
+    assert_eq!(running[0].terminate(), Some(0), "{}", running[0].log());
+    deployment.verify();
+}
+
+#[test]
+fn two_processes_with_one_name_the_newcomer_wins() {
+    let deployment = deployment(2);
+    deployment.feed(200);
+    let mut old = deployment.start("a", None);
+    deployment.wait_for_all(60);
+    let mut new = deployment.start("a", None);
+    deployment.feed(200);
+    assert_eq!(old.wait(60), Some(78), "{}", old.log());
+    deployment.wait_for_all(60);
+    deployment.feed(200);
+    deployment.wait_for_all(60);
+    assert_eq!(new.terminate(), Some(0), "{}", new.log());
+    deployment.verify();
+}
+
+#[test]
+fn missing_topics_and_brokers_are_named() {
+    let deployment = deployment(1);
+    let unreachable =
+        deployment.command(&["topics", "check", "--set", "kafka.brokers=127.0.0.1:1"]);
+    assert_eq!(unreachable.status.code(), Some(69), "{unreachable:?}");
+    let missing = deployment.command(&["run", "--input", "no-such-topic"]);
+    assert_eq!(missing.status.code(), Some(78), "{missing:?}");
+    assert!(String::from_utf8_lossy(&missing.stderr).contains("no-such-topic"), "{missing:?}");
+    let refused = deployment.command(&[
+        "check",
+        "--set",
+        "kafka.properties.isolation.level=read_uncommitted",
+    ]);
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(78), "{told}");
+    assert!(told.contains("isolation.level"), "{told}");
+}
+
+#[test]
+fn a_grown_source_goes_on_when_its_topics_have_grown() {
+    let deployment = deployment(1);
+    deployment.feed(50);
+    let mut daemon = deployment.start("a", None);
+    deployment.wait_for_all(60);
+    deployment.admin.grow(&deployment.source, 2);
+    deployment.admin.produce(&deployment.source, 1, "{\"level\":\"INFO\",\"message\":\"new\"}");
+    let check = deployment.command(&["topics", "check"]);
+    assert_eq!(check.status.code(), Some(1), "{check:?}");
+    assert!(String::from_utf8_lossy(&check.stdout).contains("blotter topics grow"), "{check:?}");
+    deployment.feed(50);
+    deployment.wait_for_all(60);
+    deployment.must(&["topics", "grow"]);
+    wait_until("the new partition's record", 90, || {
+        daemon.assert_running();
+        deployment.admin.watermarks(&deployment.redacted(), 1).1 > 0
+    });
+    assert_eq!(daemon.terminate(), Some(0), "{}", daemon.log());
+    let seen = deployment.admin.read(&deployment.redacted(), 1);
+    assert_eq!(seen.len(), 1);
+    assert!(fs::metadata(env!("CARGO_BIN_EXE_blotter")).is_ok());
+}
