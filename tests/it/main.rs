@@ -2,4 +2,5 @@
 
 mod chain_tamper;
 mod cli;
+mod docs;
 mod tidy;

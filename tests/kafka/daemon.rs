@@ -13,7 +13,6 @@ use nix::unistd::Pid;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
-use rdkafka::producer::Producer;
 
 use crate::harness::{Admin, Feeder, flush, unique, wait_until};
 
@@ -40,7 +39,6 @@ pub(crate) const SESSION_SECONDS: u64 = 4;
 pub(crate) struct Deployment {
     pub(crate) admin: Admin,
     pub(crate) source: String,
-    pub(crate) partitions: i32,
     /// Records fed so far, by partition, in order.
     fed: Mutex<Vec<Vec<Fed>>>,
     folder: PathBuf,
@@ -86,7 +84,7 @@ impl Deployment {
         fs::write(folder.join("blotter.toml"), settings).expect("the settings can be written");
         let fed = Mutex::new(vec![Vec::new(); usize::try_from(partitions).expect("positive")]);
         let feeder = admin.feeder();
-        let deployment = Self { admin, source, partitions, fed, folder, feeder };
+        let deployment = Self { admin, source, fed, folder, feeder };
         deployment.must(&["keys", "create"]);
         deployment.must(&["topics", "create"]);
         deployment.must(&["topics", "check"]);

@@ -10,6 +10,7 @@ use blotter::pipeline::audit::{
 };
 use blotter::pipeline::emit::{TopicNames, TopicTemplate, topic_name};
 use blotter::pipeline::ingest::{Ingest, IngestRules};
+use blotter::pipeline::redact::sentinel::Sampling;
 use blotter::pipeline::redact::{Policy, Redactor};
 use blotter::pipeline::scrub::{AuditConfig, MeasuresTarget, Scrub, ScrubConfig};
 use blotter::pipeline::step::Stage;
@@ -53,6 +54,7 @@ pub(crate) fn scrub(slot: &SlotConfig, measures: Option<i32>) -> Box<dyn Stage> 
     let config = ScrubConfig {
         names: Arc::new(names()),
         record_bytes_max: RECORD_BYTES_MAX,
+        sentinel: Sampling::new(1_000),
         deployment,
         deployment_key: deployment_key.public(),
         keyring,
