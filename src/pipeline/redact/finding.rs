@@ -240,6 +240,22 @@ pub struct Report {
 }
 
 impl Report {
+    /// Adds the counts of another part of the same record; of the dispositions the last one that is
+    /// not clean stays.
+    pub fn absorb(&mut self, other: &Self) {
+        if other.disposition != Disposition::Clean {
+            self.disposition = other.disposition;
+        }
+        for (sums, counts) in self.found.iter_mut().zip(&other.found) {
+            for (sum, count) in sums.iter_mut().zip(counts) {
+                *sum += count;
+            }
+        }
+        self.default_keys += other.default_keys;
+        self.unavailable_keys += other.unavailable_keys;
+        self.truncated |= other.truncated;
+    }
+
     /// All findings.
     #[must_use]
     pub fn total(&self) -> u32 {

@@ -416,14 +416,14 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
         for header in headers {
             let scope = self.scope(tenant, Surface::Header(""));
             let (name, found) = self.piece(&scope, header.name.as_bytes())?;
-            add(report, &found);
+            report.absorb(&found);
             let name = self.text_or_nothing(name);
             let value = match header.value {
                 None => None,
                 Some(value) => {
                     let scope = self.scope(tenant, Surface::Header(header.name));
                     let (span, found) = self.piece(&scope, value)?;
-                    add(report, &found);
+                    report.absorb(&found);
                     Some(span)
                 }
             };
@@ -492,19 +492,6 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
         self.buffer.text.push_str(text);
         Ok(Some(Span { start, end: self.buffer.text.len() }))
     }
-}
-
-fn add(sum: &mut Report, report: &Report) {
-    if report.disposition != Disposition::Clean {
-        sum.disposition = report.disposition;
-    }
-    for (sums, counts) in sum.found.iter_mut().zip(&report.found) {
-        for (sum, count) in sums.iter_mut().zip(counts) {
-            *sum += count;
-        }
-    }
-    sum.default_keys += report.default_keys;
-    sum.truncated |= report.truncated;
 }
 
 #[cfg(test)]

@@ -227,7 +227,11 @@ fn add_lookalikes(
     }
     let is_number = local.iter().all(u8::is_ascii_digit) && local.len() >= 7;
     let is_messenger = [&b"c.us"[..], b"s.whatsapp.net", b"g.us", b"lid"].contains(&domain);
-    if is_number && is_messenger {
+    let is_version = domain.iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
+    let is_digest = matches!(domain, b"sha256" | b"sha384" | b"sha512" | b"md5");
+    // `pkg=@scope/name`: the local part would be the key of a pair.
+    let is_scope = local.ends_with(b"=");
+    if (is_number && is_messenger) || is_version || is_digest || is_scope {
         score.add(Rule::Hostlike);
     }
     let is_key = local.len() == 32 && local.iter().all(u8::is_ascii_hexdigit);
