@@ -2,7 +2,7 @@
 //! built binary, and the traffic it is fed.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
@@ -267,7 +267,7 @@ fn number_of(record: &crate::harness::Seen) -> String {
 
 fn first_fault(seen: &[String], wanted: &[String]) -> String {
     let at = seen.iter().zip(wanted).position(|(seen, wanted)| seen != wanted);
-    let at = at.unwrap_or(seen.len().min(wanted.len()));
+    let at = at.unwrap_or_else(|| seen.len().min(wanted.len()));
     format!(
         "{} of {}, first difference at {at}: {:?} instead of {:?}",
         seen.len(),
@@ -370,8 +370,9 @@ impl Drop for Daemon {
         if std::thread::panicking() {
             let log = self.log();
             let tail: Vec<_> = log.lines().rev().take(30).collect();
-            println!("--- {}", self.log.display());
-            tail.iter().rev().for_each(|line| println!("{line}"));
+            let mut stderr = std::io::stderr().lock();
+            drop(writeln!(stderr, "--- {}", self.log.display()));
+            tail.iter().rev().for_each(|line| drop(writeln!(stderr, "{line}")));
         }
         let _ = self.guard.wait();
     }

@@ -133,7 +133,7 @@ impl Transactions {
         let clock = SystemClock::new();
         let before = producer.in_flight_count();
         loop {
-            producer.poll(POLL.min(wait));
+            pace(producer, POLL.min(wait));
             if let Some((code, detail)) = producer.client().fatal_error() {
                 return Err(BrokerError::new(fatal_kind(code), "await_room", detail));
             }
@@ -152,7 +152,7 @@ impl Transactions {
                 let detail = format!("{missing} of {} records not acknowledged", self.sent);
                 return Err(BrokerError::new(BrokerErrorKind::TimedOut, "drain", detail));
             }
-            producer.poll(POLL);
+            pace(producer, POLL);
         }
         if let Some(code) = self.deliveries.failure() {
             return Err(self.failed_delivery("drain", code));
@@ -212,7 +212,7 @@ impl Transactions {
             if !again || clock.monotonic() >= timeout {
                 return Err(error);
             }
-            producer.poll(POLL);
+            pace(producer, POLL);
         }
     }
 
@@ -255,7 +255,7 @@ impl Transactions {
             // slices of 100 ms, so they are taken here.
             let clock = SystemClock::new();
             while producer.in_flight_count() > 0 && clock.monotonic() < Duration::from_secs(1) {
-                producer.poll(POLL);
+                pace(&producer, POLL);
             }
             drop(producer);
         });
@@ -276,5 +276,15 @@ fn fatal_kind(code: RDKafkaErrorCode) -> BrokerErrorKind {
         BrokerErrorKind::ProducerFenced => BrokerErrorKind::ProducerFenced,
         BrokerErrorKind::NotAuthorized => BrokerErrorKind::NotAuthorized,
         _ => BrokerErrorKind::Fatal,
+    }
+}
+
+/// Serves delivery reports and waits a little. `poll` with a time-out under 2 ms would spin: what is
+/// left of it rounds to nothing, and the client asks again and again until it is over.
+fn pace(producer: &SlotProducer, wait: Duration) {
+    let before = producer.in_flight_count();
+    producer.poll(Duration::ZERO);
+    if producer.in_flight_count() == before {
+        std::thread::park_timeout(wait);
     }
 }
