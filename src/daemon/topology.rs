@@ -1,5 +1,5 @@
 //! Which topics there are and which there should be: from settings and the cluster's metadata to
-//! plans for [`TopicAdmin`](super::topics::TopicAdmin), and what the stages must know at start.
+//! plans for [`TopicAdmin`], and what the stages must know at start.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
