@@ -190,7 +190,15 @@ impl Clients {
 
     fn range(&self, of: &TopicPartition) -> Result<Range, LookupFailure> {
         let ask = |reader: &Reader| {
-            reader.fetch_watermarks(&of.topic, of.partition, self.timeout).map_err(failed)
+            let ask = || reader.fetch_watermarks(&of.topic, of.partition, self.timeout);
+            match ask().map_err(failed) {
+                // The client may remember the topic from before it was made or has grown.
+                Err(LookupFailure::UnknownPartition) => {
+                    reader.fetch_metadata(Some(&of.topic), self.timeout).map_err(failed)?;
+                    ask().map_err(failed)
+                }
+                answer => answer,
+            }
         };
         // In this order the last stable offset is never above the high watermark.
         let (low, lso) = ask(&self.committed)?;
