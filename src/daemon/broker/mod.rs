@@ -19,6 +19,7 @@
 pub mod embedded;
 
 pub mod kafka;
+mod topic_filter;
 
 use std::fmt;
 use std::sync::Arc;

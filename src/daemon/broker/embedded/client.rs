@@ -12,8 +12,9 @@ use super::conductor::{Call, Conductor, Undisturbed, Verdict};
 use super::group::GroupMetadata;
 use super::log::Isolation;
 use super::lookups::Lookups;
-use super::member::{Membership, Rebalance, TopicFilter};
+use super::member::{Membership, Rebalance};
 use super::producer::ProducerClient;
+use crate::daemon::broker::topic_filter::TopicFilter;
 use crate::daemon::broker::{
     Broker, BrokerError, BrokerErrorKind, Connector, Event, PartitionFailure, SendError,
     SlotConfig, Ticket,

@@ -11,11 +11,14 @@
 //! * A seek that overtakes the answer to a query for a logical offset is undone by it in silence:
 //!   partitions are assigned at absolute offsets only.
 //! * A partition whose offset was out of range can't be sought, only assigned anew.
+//! * A static member that comes back is given its old assignment without a rebalance, even in the
+//!   middle of a hand-over: it stays out until that orphans nothing.
 //! * A client may block while it is destroyed: that happens on a thread of its own.
 
 mod config;
 mod context;
 mod errors;
+mod hand_over;
 mod lookups;
 mod member;
 mod partitions;
