@@ -195,7 +195,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
                 Some(SendError::QueueFull) => {}
             }
             if self.clock.monotonic() >= deadline {
-                return Err(Failure::new("queue_full", "the producer's queue stayed full"));
+                return Err(Failure::too_slow("queue_full", "the producer's queue stayed full"));
             }
             if stop.level() == StopLevel::Now {
                 return Err(Failure::new("stopped", "told to end at once"));

@@ -91,6 +91,12 @@ impl Connector for EmbeddedConnector {
             lookups: Lookups::default(),
         })
     }
+
+    fn knows_instance(&self, slot: &SlotConfig) -> Result<bool, BrokerError> {
+        let state = self.cluster.lock();
+        let group = state.groups.get(slot.group.as_str());
+        Ok(group.is_some_and(|group| group.knows_instance(slot.instance_id.as_ref())))
+    }
 }
 
 /// The way from one client to the cluster, past the conductor.

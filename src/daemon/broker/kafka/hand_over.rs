@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::groups::GroupInfo;
+use rdkafka::error::KafkaError;
+use rdkafka::groups::{GroupInfo, GroupList};
 
 use super::super::topic_filter::TopicFilter;
 use super::super::{LookupFailure, SlotConfig, TopicPartition};
@@ -128,24 +129,44 @@ pub(super) fn look(
     slot: &SlotConfig,
     timeout: Duration,
 ) -> Result<GroupRest, LookupFailure> {
-    let Some(instance_id) = &slot.instance_id else { return Ok(GroupRest::Free) };
-    let groups = reader
-        .fetch_group_list(Some(&slot.group), timeout)
-        .map_err(|error| lookup_failure(&error))?;
-    let Some(group) = groups.groups().iter().find(|group| group.name() == slot.group) else {
+    let groups = described(reader, slot, timeout).map_err(|error| lookup_failure(&error))?;
+    let Some(group) = groups.groups().iter().find(|group| knows(group, slot)) else {
         return Ok(GroupRest::Free);
     };
-    let known = group.members().iter().any(|member| is_of_instance(member.id(), instance_id));
-    match (known, group.state()) {
+    match group.state() {
         // A join is a part of the round that is being prepared.
-        (false, _) | (true, "PreparingRebalance") => Ok(GroupRest::Free),
-        (true, "Stable") => {
+        "PreparingRebalance" => Ok(GroupRest::Free),
+        "Stable" => {
             let owned = owned(group).ok_or_else(unreadable)?;
             let orphans = wanted(reader, slot, timeout)?.difference(&owned).cloned().collect();
             Ok(settled(orphans))
         }
-        (true, _) => Ok(GroupRest::Unsettled),
+        _ => Ok(GroupRest::Unsettled),
     }
+}
+
+/// Whether the slot's instance has a member in its group, whoever that is.
+pub(super) fn knows_instance(
+    reader: &BaseConsumer<PlainContext>,
+    slot: &SlotConfig,
+    timeout: Duration,
+) -> Result<bool, KafkaError> {
+    let groups = described(reader, slot, timeout)?;
+    Ok(groups.groups().iter().any(|group| knows(group, slot)))
+}
+
+fn described(
+    reader: &BaseConsumer<PlainContext>,
+    slot: &SlotConfig,
+    timeout: Duration,
+) -> Result<GroupList, KafkaError> {
+    reader.fetch_group_list(Some(&slot.group), timeout)
+}
+
+fn knows(group: &GroupInfo, slot: &SlotConfig) -> bool {
+    let mut members = group.members().iter();
+    let own = |id: &str| slot.instance_id.as_ref().is_some_and(|own| is_of_instance(id, own));
+    group.name() == slot.group && members.any(|member| own(member.id()))
 }
 
 fn settled(orphans: Vec<TopicPartition>) -> GroupRest {

@@ -26,6 +26,8 @@ mod producer;
 
 use std::time::Duration;
 
+use rdkafka::consumer::BaseConsumer;
+
 pub(crate) use context::PlainContext;
 pub(crate) use errors::classify;
 
@@ -74,6 +76,16 @@ impl Connector for KafkaConnector {
         let helper = Helper::start(&self.config, slot)?;
         let member = Member::join(&self.config, slot)?;
         Ok(KafkaBroker { member, transactions, helper })
+    }
+
+    fn knows_instance(&self, slot: &SlotConfig) -> Result<bool, BrokerError> {
+        const OPERATION: &str = "describe group";
+        let config = self.config.reader(slot, "read_committed");
+        let reader: BaseConsumer<PlainContext> = config
+            .create_with_context(PlainContext)
+            .map_err(|error| classify(OPERATION, &error))?;
+        hand_over::knows_instance(&reader, slot, slot.lookup_timeout)
+            .map_err(|error| classify(OPERATION, &error))
     }
 }
 
