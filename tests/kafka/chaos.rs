@@ -186,7 +186,7 @@ fn three_brokers_lose_leader_and_coordinators() {
     }
     // A broker that hangs instead of dying.
     cluster.signal(2, Signal::SIGSTOP);
-    deployment.feed(100);
+    deployment.feed_unconfirmed(100);
     pause(3);
     cluster.signal(2, Signal::SIGCONT);
     deployment.feed(100);

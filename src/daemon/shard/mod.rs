@@ -307,7 +307,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
                         Phase::Running | Phase::Restored { .. } | Phase::Checking(_) => {}
                     }
                 }
-                if let Some(at) = self.timer() {
+                if let Some(at) = self.timer(monotonic) {
                     at_latest(at);
                 }
             }

@@ -103,7 +103,7 @@ impl Member {
             self.look_at_group(helper);
             let left = wait.saturating_sub(clock.monotonic());
             let slice = if helper.is_busy() { left.min(ANSWER_POLL) } else { left };
-            let outcome = self.poll_once(slice, &mut taken, helper, batches, events);
+            let outcome = self.poll_once(whole_millis(slice), &mut taken, helper, batches, events);
             self.collect_events(helper, events)?;
             if outcome.is_err() || taken.records > 0 || events.len() > known {
                 break outcome.map(drop);
@@ -457,6 +457,12 @@ impl Drop for Member {
     fn drop(&mut self) {
         drop(self.shut());
     }
+}
+
+/// The client waits for whole milliseconds and spins through what is left over.
+fn whole_millis(wait: Duration) -> Duration {
+    let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+    Duration::from_millis(millis)
 }
 
 fn list(partitions: &[TopicPartition], offset: Offset) -> Result<TopicPartitionList, BrokerError> {
