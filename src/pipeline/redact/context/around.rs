@@ -7,8 +7,18 @@ const NAME_BYTES_MAX: usize = 64;
 const LIST_BYTES_MAX: usize = 1024;
 const FIELD_BYTES_MAX: usize = 120;
 
-/// What the name before `at` says: `phone=`, `"phone": "`, `Tel.: `, `tel:`, `email)=(`.
+/// What the name before `at` says: `phone=`, `"phone": "`, `Tel.: `, `tel:`.
 pub(in crate::pipeline::redact) fn local_field(text: &[u8], at: usize) -> Option<FieldClass> {
+    let (name, is_field) = local_name(text, at)?;
+    match class_of_key(name) {
+        // `Robinson: 98765` is prose; so is the 5 of `12:5`.
+        FieldClass::Other if !is_field => None,
+        class => Some(class),
+    }
+}
+
+/// The name before `at`, and whether it is certainly that of a field.
+pub(in crate::pipeline::redact) fn local_name(text: &[u8], at: usize) -> Option<(&[u8], bool)> {
     let before = trim_end_of(&text[..at], |byte| {
         matches!(byte, b'"' | b'\'' | b'(' | b'[' | b'<' | b'{' | b'+' | b' ' | b'\\' | b'`' | b'>')
     });
@@ -20,14 +30,7 @@ pub(in crate::pipeline::redact) fn local_field(text: &[u8], at: usize) -> Option
     let bare = trim_end_of(closed, |byte| matches!(byte, b'"' | b'\'' | b'\\' | b']' | b'.'));
     let is_quoted = closed.last().is_some_and(|byte| matches!(byte, b'"' | b'\''));
     let name = name_at_end(bare);
-    if name.is_empty() {
-        return None;
-    }
-    match class_of_key(name) {
-        // `Robinson: 98765` is prose; so is the 5 of `12:5`.
-        FieldClass::Other if sign == b':' && !is_quoted => None,
-        class => Some(class),
-    }
+    (!name.is_empty()).then_some((name, sign == b'=' || is_quoted))
 }
 
 /// The identifier at the end of `text`.
