@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use blotter::pipeline::record::{TenantId, Timestamp};
 use blotter::pipeline::redact::keyring::{KeyEncryptionKey, Keyring, KeyringFile};
+use blotter::pipeline::redact::plan::{self, Region};
 use blotter::pipeline::redact::policy::{Policy, RawPolicy};
 use blotter::pipeline::redact::{Redactor, Scope};
 use nix::time::{ClockId, clock_gettime};
@@ -36,6 +37,7 @@ fn main() {
     typical(&mut redactor, &tenants, megabytes * 100_000, 0);
     let usual = typical(&mut redactor, &tenants, megabytes * 1_000_000, 120);
     hostile(&mut redactor, usual);
+    lookups();
 }
 
 /// Measures generated lines; returns nanoseconds per byte.
@@ -149,6 +151,24 @@ fn hostile(redactor: &mut Redactor, typical_ns: f64) {
             "hostile: {cost:.1} times the cost per byte of log lines, {size} bytes of {what}"
         ));
     }
+}
+
+/// Measures the numbering plans: international and national look-ups of Indian numbers.
+fn lookups() {
+    const ROUNDS: u32 = 200;
+    let india = Region::parse("IN").expect("a region");
+    let mut random = Random(3);
+    let numbers: Vec<String> = (0..1_000).map(|_| format!("919{}", random.digits(9))).collect();
+    let mut found = 0_u32;
+    let time = timed(|| {
+        for number in (0..ROUNDS).flat_map(|_| &numbers) {
+            let digits = number.as_bytes();
+            found += u32::from(plan::match_international(black_box(digits)).is_some());
+            found += u32::from(plan::match_national(india, black_box(&digits[2..])).is_some());
+        }
+    });
+    let each = time.as_secs_f64() * 1e9 / f64::from(2 * 1_000 * ROUNDS);
+    print(&format!("numbering plan: {each:.0} ns a look-up, {} of 2,000 valid", found / ROUNDS));
 }
 
 fn redactor(tenants: &[TenantId]) -> Redactor {

@@ -2,7 +2,7 @@
 //! one pass of masks and a glance at each run of digits. The rules are those of the slow path, and
 //! only the ones by which it would certainly find nothing.
 
-use super::context::{FieldClass, local_field};
+use super::context::{FieldClass, class_of_key, local_name};
 use super::email;
 use super::phone::{DIGITS_MIN, has_open_digits};
 use super::rules::Rule;
@@ -16,6 +16,45 @@ pub(super) struct Gate {
     numbers: Vec<u64>,
     /// Offsets that need a closer look; not in order.
     spots: Vec<usize>,
+    names: NameCache,
+}
+
+/// Classes of names seen lately: services repeat theirs in every record. A name is compared whole,
+/// so that no other can take its class.
+#[derive(Default)]
+struct NameCache(Vec<CachedName>);
+
+#[derive(Clone, Copy)]
+struct CachedName {
+    name: [u8; CACHED_NAME_BYTES],
+    len: usize,
+    class: FieldClass,
+}
+
+const CACHED_NAME_BYTES: usize = 24;
+const CACHED_NAMES: usize = 512;
+
+impl NameCache {
+    fn class(&mut self, name: &[u8]) -> FieldClass {
+        if name.is_empty() || name.len() > CACHED_NAME_BYTES {
+            return class_of_key(name);
+        }
+        if self.0.is_empty() {
+            let empty =
+                CachedName { name: [0; CACHED_NAME_BYTES], len: 0, class: FieldClass::None };
+            self.0.resize(CACHED_NAMES, empty);
+        }
+        let hash = name
+            .iter()
+            .fold(name.len(), |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(*byte)));
+        let cached = &mut self.0[(hash ^ (hash >> 9)) % CACHED_NAMES];
+        if cached.len != name.len() || cached.name[..cached.len] != *name {
+            cached.len = name.len();
+            cached.name[..name.len()].copy_from_slice(name);
+            cached.class = class_of_key(name);
+        }
+        cached.class
+    }
 }
 
 /// What the gate says of a record.
@@ -106,7 +145,11 @@ impl Gate {
                 starts &= starts - 1;
                 let end = self.run_end(start);
                 if self.digit_count(start, end) >= DIGITS_MIN {
-                    add_suspicious(record, start, end, threshold, &mut self.spots);
+                    if is_suspicious(record, start, end, threshold, &mut self.names) {
+                        // A run may begin or end in the signs around a value: its digits count.
+                        let digits = (start..end).filter(|at| record[*at].is_ascii_digit());
+                        self.spots.extend(digits);
+                    }
                 }
             }
         }
@@ -236,15 +279,14 @@ fn has_at_sign(record: &[u8], offset: usize, mut at_word: u64) -> bool {
     false
 }
 
-/// Marks the run of digits and signs `start..end` if it may be a phone number.
-fn add_suspicious(record: &[u8], start: usize, end: usize, threshold: i16, spots: &mut Vec<usize>) {
-    if is_suspicious(record, start, end, threshold) {
-        // A run may begin or end in the signs around a value: all of its digits count.
-        spots.extend((start..end).filter(|at| record[*at].is_ascii_digit()));
-    }
-}
-
-fn is_suspicious(record: &[u8], start: usize, end: usize, threshold: i16) -> bool {
+/// Whether the run of digits and signs `start..end` may be a phone number.
+fn is_suspicious(
+    record: &[u8],
+    start: usize,
+    end: usize,
+    threshold: i16,
+    names: &mut NameCache,
+) -> bool {
     let run = &record[start..end];
     if memchr::memchr2(b'\\', b'+', run).is_some() {
         return true;
@@ -255,7 +297,9 @@ fn is_suspicious(record: &[u8], start: usize, end: usize, threshold: i16) -> boo
         return false;
     }
     let is_one = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
-    if record[first..last].iter().all(is_one) && is_of_other_field(record, first, last, threshold) {
+    if record[first..last].iter().all(is_one)
+        && is_of_other_field(record, first, last, threshold, names)
+    {
         return false;
     }
     has_open_digits(record, first, last)
@@ -278,7 +322,13 @@ fn begins_with_date(record: &[u8], first: usize, last: usize) -> bool {
 
 /// Whether the token around the digits `first..last` (an id with letters and hyphens, a decimal
 /// number) is the whole value of a field that holds something else.
-fn is_of_other_field(record: &[u8], first: usize, last: usize, threshold: i16) -> bool {
+fn is_of_other_field(
+    record: &[u8],
+    first: usize,
+    last: usize,
+    threshold: i16,
+    names: &mut NameCache,
+) -> bool {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
     let before = record[..first].iter().rev().take(TOKEN_BYTES_MAX);
     let start = first - before.take_while(|byte| is_token(**byte)).count();
@@ -295,16 +345,17 @@ fn is_of_other_field(record: &[u8], first: usize, last: usize, threshold: i16) -
     if !is_whole {
         return false;
     }
-    match local_field(record, start) {
-        Some(FieldClass::Negative | FieldClass::MessageId) => true,
+    let Some((name, is_field)) = local_name(record, start) else { return false };
+    match names.class(name) {
+        FieldClass::Negative | FieldClass::MessageId => true,
         // Nothing but the numbering plan can speak for bare digits here, and its word alone is
         // never enough. (An exit code is another matter, and so are words behind.)
-        Some(FieldClass::Other) => {
+        FieldClass::Other if is_field => {
             BARE_MAX + Rule::FieldUnknown.weight() < threshold
                 && is_bare(record, first, last)
                 && closing != b' '
         }
-        Some(FieldClass::Person) => {
+        FieldClass::Person => {
             BARE_MAX < threshold && is_bare(record, first, last) && closing != b' '
         }
         _ => false,

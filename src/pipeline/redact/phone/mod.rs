@@ -121,7 +121,9 @@ fn choose(evidence: &Evidence<'_>, first: usize, last: usize, found: &mut impl F
             if digits.len() > DIGITS_MAX || evidence.run.groups[end].blocked {
                 break;
             }
-            if digits.len() < DIGITS_MIN {
+            // Digits written one by one are one number or none: their parts are not tried.
+            let is_sparse = digits.len() < 2 * (end - start + 1);
+            if digits.len() < DIGITS_MIN || is_sparse && (start, end) != (first, last) {
                 continue;
             }
             let before = *base.get_or_insert_with(|| evidence.before(start));
