@@ -4,19 +4,19 @@
 
 use super::context::{FieldClass, class_of_key, local_name};
 use super::email;
-use super::phone::{DIGITS_MIN, has_open_digits};
+use super::phone::{DIGITS_MIN, Run, has_open_digits};
 use super::rules::Rule;
-use super::scan::{Masks, masks};
+use super::scan::{Masks, masks_of};
 use super::views::{folds, hides_quoted_printable};
 
 /// Reused between records.
 #[derive(Default)]
 pub(super) struct Gate {
-    digits: Vec<u64>,
-    numbers: Vec<u64>,
+    masks: Vec<Masks>,
     /// Offsets that need a closer look; not in order.
     spots: Vec<usize>,
     names: NameCache,
+    run: Run,
 }
 
 /// Classes of names seen lately: services repeat theirs in every record. A name is compared whole,
@@ -26,8 +26,8 @@ struct NameCache(Vec<CachedName>);
 
 #[derive(Clone, Copy)]
 struct CachedName {
-    name: [u8; CACHED_NAME_BYTES],
-    len: usize,
+    /// Padded with zeros, which no name holds.
+    name: [u64; CACHED_NAME_BYTES / 8],
     class: FieldClass,
 }
 
@@ -40,18 +40,19 @@ impl NameCache {
             return class_of_key(name);
         }
         if self.0.is_empty() {
-            let empty =
-                CachedName { name: [0; CACHED_NAME_BYTES], len: 0, class: FieldClass::None };
-            self.0.resize(CACHED_NAMES, empty);
+            self.0.resize(CACHED_NAMES, CachedName { name: [0; 3], class: FieldClass::None });
         }
-        let hash = name
-            .iter()
-            .fold(name.len(), |hash, byte| hash.wrapping_mul(31).wrapping_add(usize::from(*byte)));
-        let cached = &mut self.0[(hash ^ (hash >> 9)) % CACHED_NAMES];
-        if cached.len != name.len() || cached.name[..cached.len] != *name {
-            cached.len = name.len();
-            cached.name[..name.len()].copy_from_slice(name);
-            cached.class = class_of_key(name);
+        let mut padded = [0; CACHED_NAME_BYTES];
+        padded[..name.len()].copy_from_slice(name);
+        let mut words = [0; 3];
+        for (word, eight) in words.iter_mut().zip(padded.as_chunks().0) {
+            *word = u64::from_le_bytes(*eight);
+        }
+        let mix = |hash: u64, word: &u64| (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let hash = words.iter().fold(0, mix) >> (u64::BITS - CACHED_NAMES.ilog2());
+        let cached = &mut self.0[usize::try_from(hash).expect("a few bits") % CACHED_NAMES];
+        if cached.name != words {
+            *cached = CachedName { name: words, class: class_of_key(name) };
         }
         cached.class
     }
@@ -80,32 +81,24 @@ struct Structure {
 impl Gate {
     /// What a scan of `record` with this threshold has to look at.
     pub(super) fn judge(&mut self, record: &[u8], threshold: i16) -> Verdict {
-        self.digits.clear();
-        self.numbers.clear();
         self.spots.clear();
+        masks_of(record, &mut self.masks);
         let mut structure = Structure::default();
-        let mut at_word = false;
-        let mut previous_last = 0;
-        let (blocks, rest) = record.as_chunks::<64>();
-        let mut tail = [0; 64];
-        tail[..rest.len()].copy_from_slice(rest);
-        for (index, block) in blocks.iter().chain(std::iter::once(&tail)).enumerate() {
-            let mut found = masks(block);
+        for index in 0..self.masks.len() {
+            let mut found = self.masks[index];
             if found.trigger != 0 || structure.escaped {
                 self.add_triggers(record, index * 64, &mut found, &mut structure);
             }
             structure.add(&found);
-            // A word `at` across two blocks.
-            let splits = previous_last | 0x20 == b'a' && block[0] | 0x20 == b't';
-            at_word |=
-                splits || found.at_word != 0 && has_at_sign(record, index * 64, found.at_word);
-            previous_last = block[63];
-            self.digits.push(found.digit);
-            self.numbers.push(found.number);
+            let next = self.masks.get(index + 1).map_or(0, |next| next.t);
+            let at_word = found.a & (found.t >> 1 | next << 63);
+            if at_word != 0 {
+                self.add_written_signs(record, index * 64, at_word);
+            }
         }
         let begins_as_json = record.trim_ascii_start().first() == Some(&b'{');
         let is_broken = structure.in_string || structure.depth != 0;
-        if begins_as_json && is_broken || at_word && email::may_be_obfuscated(record) {
+        if begins_as_json && is_broken {
             return Verdict::Whole;
         }
         self.add_suspicious_numbers(record, threshold);
@@ -123,33 +116,44 @@ impl Gate {
         self.spots.get(first).is_some_and(|spot| *spot < end)
     }
 
+    /// Marks the words `at` that are a sign written out.
+    fn add_written_signs(&mut self, record: &[u8], offset: usize, mut at_word: u64) {
+        while at_word != 0 {
+            let at = offset + at_word.trailing_zeros() as usize;
+            at_word &= at_word - 1;
+            let Some(before) = at.checked_sub(1) else { continue };
+            let opens = matches!(record[before], b'(' | b'[' | b'{' | b'<' | b' ' | b'_');
+            if opens && email::is_written_sign(record, before) {
+                self.spots.push(at);
+            }
+        }
+    }
+
     /// Marks the runs of digits that may be phone numbers.
     fn add_suspicious_numbers(&mut self, record: &[u8], threshold: i16) {
-        for index in 0..self.numbers.len() {
-            let word = self.numbers[index];
-            let next = self.numbers.get(index + 1).copied().unwrap_or(0);
+        let mut before = 0;
+        for index in 0..self.masks.len() {
+            let word = self.masks[index].number;
+            let next = self.masks.get(index + 1).map_or(0, |next| next.number);
             let behind = |count: u32| (word >> count) | (next << (64 - count));
             // Positions at which seven bytes of a number begin.
             let twos = word & behind(1);
             let twos_next = next & (next >> 1);
             let twos_behind = |count: u32| (twos >> count) | (twos_next << (64 - count));
             let sevens = twos & twos_behind(2) & twos_behind(4) & behind(6);
-            if sevens == 0 {
-                continue;
-            }
             // Only where a run begins, or goes on from the block before.
-            let before = index.checked_sub(1).map_or(0, |before| self.numbers[before] >> 63);
             let mut starts = sevens & !((word << 1) | before);
+            before = word >> 63;
             while starts != 0 {
                 let start = index * 64 + starts.trailing_zeros() as usize;
                 starts &= starts - 1;
                 let end = self.run_end(start);
-                if self.digit_count(start, end) >= DIGITS_MIN {
-                    if is_suspicious(record, start, end, threshold, &mut self.names) {
-                        // A run may begin or end in the signs around a value: its digits count.
-                        let digits = (start..end).filter(|at| record[*at].is_ascii_digit());
-                        self.spots.extend(digits);
-                    }
+                if self.digit_count(start, end) >= DIGITS_MIN
+                    && self.is_suspicious(record, start, end, threshold)
+                {
+                    // A run may begin or end in the signs around a value: its digits count.
+                    let digits = (start..end).filter(|at| record[*at].is_ascii_digit());
+                    self.spots.extend(digits);
                 }
             }
         }
@@ -157,13 +161,13 @@ impl Gate {
 
     fn run_end(&self, start: usize) -> usize {
         let mut index = start / 64;
-        let mut word = !self.numbers[index] & (u64::MAX << (start % 64));
-        while word == 0 && index + 1 < self.numbers.len() {
+        let mut word = !self.masks[index].number & (u64::MAX << (start % 64));
+        while word == 0 && index + 1 < self.masks.len() {
             index += 1;
-            word = !self.numbers[index];
+            word = !self.masks[index].number;
         }
         if word == 0 {
-            self.numbers.len() * 64
+            self.masks.len() * 64
         } else {
             index * 64 + word.trailing_zeros() as usize
         }
@@ -173,7 +177,7 @@ impl Gate {
         let (first, last) = (start / 64, (end - 1) / 64);
         let count: u32 = (first..=last)
             .map(|index| {
-                let mut word = self.digits[index];
+                let mut word = self.masks[index].digit;
                 if index == first {
                     word &= u64::MAX << (start % 64);
                 }
@@ -184,6 +188,26 @@ impl Gate {
             })
             .sum();
         count as usize
+    }
+
+    /// Whether the run of digits and signs `start..end` may be a phone number.
+    fn is_suspicious(&mut self, record: &[u8], start: usize, end: usize, threshold: i16) -> bool {
+        let run = &record[start..end];
+        if run.iter().any(|byte| matches!(byte, b'\\' | b'+')) {
+            return true;
+        }
+        let first = start + run.iter().take_while(|byte| !byte.is_ascii_digit()).count();
+        let last = end - run.iter().rev().take_while(|byte| !byte.is_ascii_digit()).count();
+        if begins_with_date(record, first, last) || is_inside_hex(record, first, last) {
+            return false;
+        }
+        let is_one = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
+        if record[first..last].iter().all(is_one)
+            && is_of_other_field(record, first, last, threshold, &mut self.names)
+        {
+            return false;
+        }
+        has_open_digits(record, first, last, &mut self.run)
     }
 
     /// Marks the triggers of a block behind which something may hide; takes escaped quotes out of
@@ -231,9 +255,10 @@ impl Structure {
             inside = !inside;
         }
         self.in_string = inside >> 63 == 1;
-        let outside = !inside;
-        self.depth += i64::from((found.open & outside).count_ones());
-        self.depth -= i64::from((found.close & outside).count_ones());
+        let (open, close) = (found.open & !inside, found.close & !inside);
+        if open | close != 0 {
+            self.depth += i64::from(open.count_ones()) - i64::from(close.count_ones());
+        }
     }
 }
 
@@ -264,47 +289,6 @@ fn hides_digit_or_sign(record: &[u8], at: usize) -> bool {
     character.is_none_or(|character| folds(character).is_some())
 }
 
-/// Whether one of the words at `at_word` is a sign written out: `(at)`, ` at `, `_at_`.
-fn has_at_sign(record: &[u8], offset: usize, mut at_word: u64) -> bool {
-    while at_word != 0 {
-        let at = offset + at_word.trailing_zeros() as usize;
-        at_word &= at_word - 1;
-        let before = at.checked_sub(1).map(|index| record[index]);
-        let behind = record.get(at + 2);
-        let opens = matches!(before, Some(b'(' | b'[' | b'{' | b'<' | b' ' | b'_'));
-        if opens && matches!(behind, Some(b')' | b']' | b'}' | b'>' | b' ' | b'_')) {
-            return true;
-        }
-    }
-    false
-}
-
-/// Whether the run of digits and signs `start..end` may be a phone number.
-fn is_suspicious(
-    record: &[u8],
-    start: usize,
-    end: usize,
-    threshold: i16,
-    names: &mut NameCache,
-) -> bool {
-    let run = &record[start..end];
-    if memchr::memchr2(b'\\', b'+', run).is_some() {
-        return true;
-    }
-    let first = start + run.iter().take_while(|byte| !byte.is_ascii_digit()).count();
-    let last = end - run.iter().rev().take_while(|byte| !byte.is_ascii_digit()).count();
-    if begins_with_date(record, first, last) {
-        return false;
-    }
-    let is_one = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
-    if record[first..last].iter().all(is_one)
-        && is_of_other_field(record, first, last, threshold, names)
-    {
-        return false;
-    }
-    has_open_digits(record, first, last)
-}
-
 /// `2026-11-20` with fewer digits behind it than a number has.
 fn begins_with_date(record: &[u8], first: usize, last: usize) -> bool {
     let run = &record[first..last];
@@ -320,6 +304,25 @@ fn begins_with_date(record: &[u8], first: usize, last: usize) -> bool {
     is_date && run[10..].iter().filter(|byte| byte.is_ascii_digit()).count() < DIGITS_MIN
 }
 
+/// Whether the digits `first..last` stand between letters of a hexadecimal number: what is glued to
+/// both sides is no phone number by any rule, unless the letters before it are a word.
+fn is_inside_hex(record: &[u8], first: usize, last: usize) -> bool {
+    let is_hex_letter = |byte: &u8| matches!(byte, b'a'..=b'f' | b'A'..=b'F');
+    let before = record[..first].iter().rev().take(GLUED_LETTERS_MAX);
+    let mut letters = before.take_while(|byte| byte.is_ascii_alphabetic()).peekable();
+    let behind = &record[last..];
+    // `ext` and `durchwahl` begin with one.
+    let goes_on = |byte: &u8| is_hex_letter(byte) || !byte.is_ascii_alphabetic();
+    letters.peek().is_some()
+        && letters.all(is_hex_letter)
+        && behind.first().is_some_and(is_hex_letter)
+        && behind.get(1).is_none_or(goes_on)
+        && record[first..last].iter().all(u8::is_ascii_digit)
+}
+
+/// Words glued to digits are looked at that far back.
+const GLUED_LETTERS_MAX: usize = 32;
+
 /// Whether the token around the digits `first..last` (an id with letters and hyphens, a decimal
 /// number) is the whole value of a field that holds something else.
 fn is_of_other_field(
@@ -329,7 +332,7 @@ fn is_of_other_field(
     threshold: i16,
     names: &mut NameCache,
 ) -> bool {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
+    let is_token = |byte: u8| IS_TOKEN[usize::from(byte)];
     let before = record[..first].iter().rev().take(TOKEN_BYTES_MAX);
     let start = first - before.take_while(|byte| is_token(**byte)).count();
     let behind = record[last..].iter().take(TOKEN_BYTES_MAX);
@@ -345,7 +348,8 @@ fn is_of_other_field(
     if !is_whole {
         return false;
     }
-    let Some((name, is_field)) = local_name(record, start) else { return false };
+    let name = member_name(record, start).map(|name| (name, true));
+    let Some((name, is_field)) = name.or_else(|| local_name(record, start)) else { return false };
     match names.class(name) {
         FieldClass::Negative | FieldClass::MessageId => true,
         // Nothing but the numbering plan can speak for bare digits here, and its word alone is
@@ -361,6 +365,31 @@ fn is_of_other_field(
         _ => false,
     }
 }
+
+/// The plain name of the JSON member whose value begins at `start`: what [`local_name`] finds, for
+/// the most frequent spelling only.
+fn member_name(record: &[u8], start: usize) -> Option<&[u8]> {
+    let before = &record[..start];
+    let before = before.strip_suffix(b"\"").unwrap_or(before);
+    let before = before.strip_suffix(b" ").unwrap_or(before);
+    let before = before.strip_suffix(b"\":")?;
+    let name = before.iter().rev().take(CACHED_NAME_BYTES);
+    let len = name.take_while(|byte| IS_TOKEN[usize::from(**byte)] || **byte == b'_').count();
+    let opens = before.len().checked_sub(len + 1).is_some_and(|open| before[open] == b'"');
+    (opens && before.last() != Some(&b'.') && len > 0).then(|| &before[before.len() - len..])
+}
+
+/// Letters, digits, `-` and `.`.
+const IS_TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 128 {
+        table[byte as usize] =
+            (byte).is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
+        byte += 1;
+    }
+    table
+};
 
 /// Digits alone, without an exit code.
 fn is_bare(record: &[u8], first: usize, last: usize) -> bool {

@@ -229,8 +229,11 @@ impl Redactor {
 /// begins without.
 fn looks_binary(input: &[u8]) -> bool {
     let sample = &input[..input.len().min(512)];
+    // Most lines hold no control character at all, and that is quickly seen.
+    let is_coarse = |byte: u8| byte.wrapping_sub(b' ') >= 0x60;
     let is_odd = |byte: u8| byte < b'\t' || (0x0e..0x20).contains(&byte) || byte >= 0x80;
-    sample.iter().fold(false, |any, byte| any | is_odd(*byte))
+    sample.iter().fold(false, |any, byte| any | is_coarse(*byte))
+        && sample.iter().any(|byte| is_odd(*byte))
 }
 
 #[cfg(test)]
