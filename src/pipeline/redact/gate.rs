@@ -90,6 +90,7 @@ impl Gate {
                 self.add_triggers(record, index * 64, &mut found, &mut structure);
             }
             structure.add(&found);
+            self.masks[index].quote = found.quote;
             let next = self.masks.get(index + 1).map_or(0, |next| next.t);
             let at_word = found.a & (found.t >> 1 | next << 63);
             if at_word != 0 {
@@ -105,15 +106,30 @@ impl Gate {
         if self.spots.is_empty() { Verdict::Clean } else { Verdict::Spots }
     }
 
-    /// Sorts the spots, so that [`Gate::has_spot`] can be asked.
+    /// The quotation marks of the record judged last that no backslash escapes.
+    pub(super) fn quotes(&self) -> Quotes<'_> {
+        Quotes(&self.masks)
+    }
+
+    /// Whether every spot lies in one of these spans, which are sorted, as are the spots.
+    pub(super) fn is_covered_by(&self, mut spans: impl Iterator<Item = (usize, usize)>) -> bool {
+        let mut span = spans.next();
+        self.spots.iter().all(|spot| {
+            while span.is_some_and(|(_, end)| end <= *spot) {
+                span = spans.next();
+            }
+            span.is_some_and(|(start, _)| start <= *spot)
+        })
+    }
+
+    /// Sorts the spots, so that [`Gate::next_spot`] can be asked.
     pub(super) fn sort_spots(&mut self) {
         self.spots.sort_unstable();
     }
 
-    /// Whether one of the spots lies in `start..end`.
-    pub(super) fn has_spot(&self, start: usize, end: usize) -> bool {
-        let first = self.spots.partition_point(|spot| *spot < start);
-        self.spots.get(first).is_some_and(|spot| *spot < end)
+    /// The first spot at or behind `from`.
+    pub(super) fn next_spot(&self, from: usize) -> Option<usize> {
+        self.spots.get(self.spots.partition_point(|spot| *spot < from)).copied()
     }
 
     /// Marks the words `at` that are a sign written out.
@@ -148,11 +164,10 @@ impl Gate {
                 let start = index * 64 + starts.trailing_zeros() as usize;
                 starts &= starts - 1;
                 let end = self.run_end(start);
-                if self.digit_count(start, end) >= DIGITS_MIN
-                    && self.is_suspicious(record, start, end, threshold)
-                {
-                    // A run may begin or end in the signs around a value: its digits count.
-                    let digits = (start..end).filter(|at| record[*at].is_ascii_digit());
+                // A run may begin or end in the signs around a value: its digits count.
+                let Some(digits) = self.digits(start, end) else { continue };
+                if self.is_suspicious(record, (start, end), digits, threshold) {
+                    let digits = (digits.0..digits.1).filter(|at| record[*at].is_ascii_digit());
                     self.spots.extend(digits);
                 }
             }
@@ -173,41 +188,149 @@ impl Gate {
         }
     }
 
-    fn digit_count(&self, start: usize, end: usize) -> usize {
-        let (first, last) = (start / 64, (end - 1) / 64);
-        let count: u32 = (first..=last)
-            .map(|index| {
-                let mut word = self.masks[index].digit;
-                if index == first {
-                    word &= u64::MAX << (start % 64);
-                }
-                if index == last && !end.is_multiple_of(64) {
-                    word &= u64::MAX >> (64 - end % 64);
-                }
-                word.count_ones()
-            })
-            .sum();
-        count as usize
+    /// The bits of `mask` in `start..end`, block by block, each with the offset of its block.
+    fn words(
+        &self,
+        start: usize,
+        end: usize,
+        mask: impl Fn(&Masks) -> u64,
+    ) -> impl DoubleEndedIterator<Item = (usize, u64)> {
+        let last = (end - 1) / 64;
+        (start / 64..=last).map(move |index| {
+            let mut word = mask(&self.masks[index]);
+            if index == start / 64 {
+                word &= u64::MAX << (start % 64);
+            }
+            if index == last {
+                word &= u64::MAX >> (63 - (end - 1) % 64);
+            }
+            (index * 64, word)
+        })
     }
 
-    /// Whether the run of digits and signs `start..end` may be a phone number.
-    fn is_suspicious(&mut self, record: &[u8], start: usize, end: usize, threshold: i16) -> bool {
-        let run = &record[start..end];
-        if run.iter().any(|byte| matches!(byte, b'\\' | b'+')) {
+    /// Where the digits in `start..end` begin and end, when they are enough for a number.
+    fn digits(&self, start: usize, end: usize) -> Option<(usize, usize)> {
+        let mut count = 0;
+        let mut span = None;
+        for (offset, word) in self.words(start, end, |masks| masks.digit) {
+            if word != 0 {
+                let first = offset + word.trailing_zeros() as usize;
+                let end = offset + 64 - word.leading_zeros() as usize;
+                span = Some((span.map_or(first, |(first, _)| first), end));
+                count += word.count_ones() as usize;
+            }
+        }
+        span.filter(|_| count >= DIGITS_MIN)
+    }
+
+    /// Whether the digits `first..last` of the run `start..end` may be a phone number.
+    fn is_suspicious(
+        &mut self,
+        record: &[u8],
+        (start, end): (usize, usize),
+        (first, last): (usize, usize),
+        threshold: i16,
+    ) -> bool {
+        let is_sign = |byte: &u8| matches!(byte, b'\\' | b'+');
+        let is_one = self.words(first, last, |masks| !masks.token).all(|(_, word)| word == 0);
+        if record[start..first].iter().any(is_sign)
+            || record[last..end.min(record.len())].iter().any(is_sign)
+            || !is_one && record[first..last].iter().any(is_sign)
+        {
             return true;
         }
-        let first = start + run.iter().take_while(|byte| !byte.is_ascii_digit()).count();
-        let last = end - run.iter().rev().take_while(|byte| !byte.is_ascii_digit()).count();
         if begins_with_date(record, first, last) || is_inside_hex(record, first, last) {
             return false;
         }
-        let is_one = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
-        if record[first..last].iter().all(is_one)
-            && is_of_other_field(record, first, last, threshold, &mut self.names)
-        {
+        if is_one && self.is_of_other_field(record, first, last, threshold) {
             return false;
         }
         has_open_digits(record, first, last, &mut self.run)
+    }
+
+    /// Whether the token around the digits `first..last` (an id with letters and hyphens, a decimal
+    /// number) is the whole value of a field that holds something else.
+    fn is_of_other_field(
+        &mut self,
+        record: &[u8],
+        first: usize,
+        last: usize,
+        threshold: i16,
+    ) -> bool {
+        let Some((start, end)) = self.token_around(first, last, record.len()) else { return false };
+        let opening = start.checked_sub(1).map(|index| record[index]);
+        let closing = record.get(end).copied().unwrap_or(b' ');
+        let is_whole = match opening {
+            Some(b'"') => matches!(closing, b'"' | b'\\'),
+            Some(b':' | b' ') => matches!(closing, b',' | b'}'),
+            Some(b'=') => matches!(closing, b' ' | b'"' | b'&' | b'\\'),
+            _ => false,
+        };
+        if !is_whole {
+            return false;
+        }
+        let name = self.member_name(record, start).map(|name| (name, true));
+        let Some((name, is_field)) = name.or_else(|| local_name(record, start)) else {
+            return false;
+        };
+        match self.names.class(name) {
+            FieldClass::Negative | FieldClass::MessageId => true,
+            // Nothing but the numbering plan can speak for bare digits here, and its word alone is
+            // never enough. (An exit code is another matter, and so are words behind.)
+            FieldClass::Other if is_field => {
+                BARE_MAX + Rule::FieldUnknown.weight() < threshold
+                    && is_bare(record, first, last)
+                    && closing != b' '
+            }
+            FieldClass::Person => {
+                BARE_MAX < threshold && is_bare(record, first, last) && closing != b' '
+            }
+            _ => false,
+        }
+    }
+
+    /// Where the token around `first..last` begins and ends; `None` when it is long.
+    fn token_around(&self, first: usize, last: usize, len: usize) -> Option<(usize, usize)> {
+        let floor = first.saturating_sub(TOKEN_BYTES_MAX);
+        let other = |masks: &Masks| !masks.token;
+        let start = match first {
+            0 => 0,
+            _ => {
+                let mut words = self.words(floor, first, other).rev();
+                let before = words.find(|(_, word)| *word != 0);
+                match before {
+                    Some((offset, word)) => offset + 64 - word.leading_zeros() as usize,
+                    None if floor == 0 => 0,
+                    None => return None,
+                }
+            }
+        };
+        let ceiling = (last + TOKEN_BYTES_MAX).min(self.masks.len() * 64);
+        let behind = self.words(last, ceiling, other).find(|(_, word)| *word != 0);
+        let end = behind.map(|(offset, word)| offset + word.trailing_zeros() as usize);
+        match end {
+            Some(end) => Some((start, end.min(len))),
+            None if ceiling >= len => Some((start, len)),
+            None => None,
+        }
+    }
+
+    /// The plain name of the JSON member whose value begins at `start`: what [`local_name`] finds,
+    /// for the most frequent spelling only.
+    fn member_name<'r>(&self, record: &'r [u8], start: usize) -> Option<&'r [u8]> {
+        let before = &record[..start];
+        let before = before.strip_suffix(b"\"").unwrap_or(before);
+        let before = before.strip_suffix(b" ").unwrap_or(before);
+        let before = before.strip_suffix(b"\":")?;
+        let end = before.len();
+        let mut words = self.words(end.saturating_sub(NAME_BYTES_MAX), end, |masks| masks.quote);
+        // Shorter than two words of masks, which are read from the end.
+        let (offset, word) = words.rfind(|(_, word)| *word != 0)?;
+        let open = offset + 64 - word.leading_zeros() as usize;
+        let is_name = open < end
+            && before[end - 1] != b'.'
+            && self.words(open, end, |masks| !masks.token).all(|(_, word)| word == 0);
+        is_name.then(|| &before[open..])
     }
 
     /// Marks the triggers of a block behind which something may hide; takes escaped quotes out of
@@ -241,6 +364,23 @@ impl Gate {
                 }
             }
         }
+    }
+}
+
+/// Where quotation marks stand that no backslash escapes.
+#[derive(Clone, Copy)]
+pub(super) struct Quotes<'a>(&'a [Masks]);
+
+impl Quotes<'_> {
+    /// The first one at or behind `at`.
+    pub(super) fn next(self, at: usize) -> Option<usize> {
+        let mut index = at / 64;
+        let mut word = self.0.get(index)?.quote & (u64::MAX << (at % 64));
+        while word == 0 {
+            index += 1;
+            word = self.0.get(index)?.quote;
+        }
+        Some(index * 64 + word.trailing_zeros() as usize)
     }
 }
 
@@ -308,88 +448,21 @@ fn begins_with_date(record: &[u8], first: usize, last: usize) -> bool {
 /// both sides is no phone number by any rule, unless the letters before it are a word.
 fn is_inside_hex(record: &[u8], first: usize, last: usize) -> bool {
     let is_hex_letter = |byte: &u8| matches!(byte, b'a'..=b'f' | b'A'..=b'F');
+    if first == 0 || !is_hex_letter(&record[first - 1]) || !record.get(last).is_some_and(is_hex_letter)
+    {
+        return false;
+    }
     let before = record[..first].iter().rev().take(GLUED_LETTERS_MAX);
-    let mut letters = before.take_while(|byte| byte.is_ascii_alphabetic()).peekable();
-    let behind = &record[last..];
+    let mut letters = before.take_while(|byte| byte.is_ascii_alphabetic());
     // `ext` and `durchwahl` begin with one.
     let goes_on = |byte: &u8| is_hex_letter(byte) || !byte.is_ascii_alphabetic();
-    letters.peek().is_some()
-        && letters.all(is_hex_letter)
-        && behind.first().is_some_and(is_hex_letter)
-        && behind.get(1).is_none_or(goes_on)
+    letters.all(is_hex_letter)
+        && record.get(last + 1).is_none_or(goes_on)
         && record[first..last].iter().all(u8::is_ascii_digit)
 }
 
 /// Words glued to digits are looked at that far back.
 const GLUED_LETTERS_MAX: usize = 32;
-
-/// Whether the token around the digits `first..last` (an id with letters and hyphens, a decimal
-/// number) is the whole value of a field that holds something else.
-fn is_of_other_field(
-    record: &[u8],
-    first: usize,
-    last: usize,
-    threshold: i16,
-    names: &mut NameCache,
-) -> bool {
-    let is_token = |byte: u8| IS_TOKEN[usize::from(byte)];
-    let before = record[..first].iter().rev().take(TOKEN_BYTES_MAX);
-    let start = first - before.take_while(|byte| is_token(**byte)).count();
-    let behind = record[last..].iter().take(TOKEN_BYTES_MAX);
-    let end = last + behind.take_while(|byte| is_token(**byte)).count();
-    let opening = start.checked_sub(1).map(|index| record[index]);
-    let closing = record.get(end).copied().unwrap_or(b' ');
-    let is_whole = match opening {
-        Some(b'"') => matches!(closing, b'"' | b'\\'),
-        Some(b':' | b' ') => matches!(closing, b',' | b'}'),
-        Some(b'=') => matches!(closing, b' ' | b'"' | b'&' | b'\\'),
-        _ => false,
-    };
-    if !is_whole {
-        return false;
-    }
-    let name = member_name(record, start).map(|name| (name, true));
-    let Some((name, is_field)) = name.or_else(|| local_name(record, start)) else { return false };
-    match names.class(name) {
-        FieldClass::Negative | FieldClass::MessageId => true,
-        // Nothing but the numbering plan can speak for bare digits here, and its word alone is
-        // never enough. (An exit code is another matter, and so are words behind.)
-        FieldClass::Other if is_field => {
-            BARE_MAX + Rule::FieldUnknown.weight() < threshold
-                && is_bare(record, first, last)
-                && closing != b' '
-        }
-        FieldClass::Person => {
-            BARE_MAX < threshold && is_bare(record, first, last) && closing != b' '
-        }
-        _ => false,
-    }
-}
-
-/// The plain name of the JSON member whose value begins at `start`: what [`local_name`] finds, for
-/// the most frequent spelling only.
-fn member_name(record: &[u8], start: usize) -> Option<&[u8]> {
-    let before = &record[..start];
-    let before = before.strip_suffix(b"\"").unwrap_or(before);
-    let before = before.strip_suffix(b" ").unwrap_or(before);
-    let before = before.strip_suffix(b"\":")?;
-    let name = before.iter().rev().take(CACHED_NAME_BYTES);
-    let len = name.take_while(|byte| IS_TOKEN[usize::from(**byte)] || **byte == b'_').count();
-    let opens = before.len().checked_sub(len + 1).is_some_and(|open| before[open] == b'"');
-    (opens && before.last() != Some(&b'.') && len > 0).then(|| &before[before.len() - len..])
-}
-
-/// Letters, digits, `-` and `.`.
-const IS_TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0_u8;
-    while byte < 128 {
-        table[byte as usize] =
-            (byte).is_ascii_alphanumeric() || byte == b'-' || byte == b'.';
-        byte += 1;
-    }
-    table
-};
 
 /// Digits alone, without an exit code.
 fn is_bare(record: &[u8], first: usize, last: usize) -> bool {
@@ -406,6 +479,8 @@ const BARE_MAX: i16 = {
 
 /// Longer tokens are looked at closely.
 const TOKEN_BYTES_MAX: usize = 80;
+/// Longer names are found by [`local_name`].
+const NAME_BYTES_MAX: usize = 48;
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::action::{KeyUse, Replacer};
 use super::engine::{Engine, Settings, merge};
-use super::finding::{Disposition, Finding, Report, Scope, StrictReason};
+use super::finding::{Disposition, Finding, Partial, Report, Scope, StrictReason};
 use super::keyring::{Keyring, MissingEpoch};
 use super::not_text::not_text;
 use super::partial::add_fragments;
@@ -160,8 +160,15 @@ impl Redactor {
             return Ok(Report::default());
         }
         let settings = Settings { is_output: true, ..settings };
-        for _ in 0..REDACTION_ROUNDS_MAX {
+        for round in 0..REDACTION_ROUNDS_MAX {
             let report = self.write(scope, rules, input, out)?;
+            let written = self.edits.iter().map(|edit| &out[edit.written()]);
+            if round == 0
+                && scope.partial == Partial::Whole
+                && self.engine.is_settled(input, &self.findings, written)
+            {
+                return Ok(report);
+            }
             self.engine.scan(out, settings)?;
             if self.engine.findings.is_empty() {
                 return Ok(report);

@@ -22,6 +22,8 @@ pub(super) struct Masks {
     pub(super) a: u64,
     /// `t` or `T`.
     pub(super) t: u64,
+    /// Letters, digits, `-`, `.` and `_`.
+    pub(super) token: u64,
 }
 
 /// Fills `found` with the masks of `text`, block by block; behind its end all bits are 0. There is
@@ -67,6 +69,7 @@ fn masks_by_byte(block: &[u8; 64]) -> Masks {
         set(&mut masks.close, matches!(byte, b'}' | b']'));
         set(&mut masks.a, byte | 0x20 == b'a');
         set(&mut masks.t, byte | 0x20 == b't');
+        set(&mut masks.token, byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
     }
     masks
 }
@@ -96,6 +99,7 @@ mod avx2 {
                 close: whole(low.close, high.close),
                 a: whole(low.a, high.a),
                 t: whole(low.t, high.t),
+                token: whole(low.token, high.token),
             });
         }
     }
@@ -110,6 +114,7 @@ mod avx2 {
         close: u32,
         a: u32,
         t: u32,
+        token: u32,
     }
 
     /// Inlined, two of these are joined to 64 lanes, which no register holds, and fall apart to bytes.
@@ -130,6 +135,9 @@ mod avx2 {
             _mm256_or_si256(equal(x, b' '), backslash),
         );
         let folded = _mm256_or_si256(x, _mm256_set1_epi8(0x20));
+        let signs_of_token = _mm256_or_si256(in_range(x, b'-', 1), equal(x, b'_'));
+        let letter = in_range(folded, b'a', 25);
+        let token = _mm256_or_si256(_mm256_or_si256(letter, digit), signs_of_token);
         Half {
             digit: bits(digit),
             number: bits(number),
@@ -139,6 +147,7 @@ mod avx2 {
             close: bits(equal(folded, b'}')),
             a: bits(equal(folded, b'a')),
             t: bits(equal(folded, b't')),
+            token: bits(token),
         }
     }
 
