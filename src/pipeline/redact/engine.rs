@@ -1,7 +1,5 @@
 //! What a scan of one record is told, what it finds, and what is decided once all of it was seen.
 
-use memchr::memmem;
-
 use super::finding::{EntityKind, Finding, Partial, Position, Scope, StrictReason};
 use super::gate::{Gate, Verdict};
 use super::json::Document;
@@ -112,6 +110,16 @@ impl Engine {
         input: &[u8],
         settings: Settings<'_>,
     ) -> Result<(), StrictReason> {
+        self.gate.read(input);
+        self.scan_read(input, settings)
+    }
+
+    /// The same for what the gate has read last.
+    pub(super) fn scan_read(
+        &mut self,
+        input: &[u8],
+        settings: Settings<'_>,
+    ) -> Result<(), StrictReason> {
         self.findings.clear();
         self.rejected.clear();
         self.paths.0.clear();
@@ -166,7 +174,7 @@ impl Engine {
             let Some(tail) = finding.value.last_chunk::<CONFIRMING_DIGITS>() else { return false };
             let is_elsewhere =
                 |at: usize| self.findings.iter().all(|f| at < f.start || at >= f.end);
-            memmem::find_iter(input, tail).any(is_elsewhere)
+            self.gate.has_digits(input, tail, is_elsewhere)
         })
     }
 

@@ -4,6 +4,7 @@
 
 use super::context::{FieldClass, class_of_key, local_name};
 use super::email;
+use super::engine::CONFIRMING_DIGITS;
 use super::phone::{DIGITS_MIN, Run, has_open_digits};
 use super::rules::Rule;
 use super::scan::{Masks, masks_of};
@@ -79,10 +80,18 @@ struct Structure {
 }
 
 impl Gate {
-    /// What a scan of `record` with this threshold has to look at.
+    /// Makes the masks of `record`; whether it holds printable ASCII only.
+    pub(super) fn read(&mut self, record: &[u8]) -> bool {
+        if self.masks.capacity() > KEPT_BLOCKS_MAX {
+            self.masks = Vec::new();
+        }
+        masks_of(record, &mut self.masks);
+        self.masks.iter().fold(0, |odd, masks| odd | masks.odd) == 0
+    }
+
+    /// What a scan of `record`, which was read last, has to look at with this threshold.
     pub(super) fn judge(&mut self, record: &[u8], threshold: i16) -> Verdict {
         self.spots.clear();
-        masks_of(record, &mut self.masks);
         let mut structure = Structure::default();
         for index in 0..self.masks.len() {
             let mut found = self.masks[index];
@@ -104,6 +113,29 @@ impl Gate {
         }
         self.add_suspicious_numbers(record, threshold);
         if self.spots.is_empty() { Verdict::Clean } else { Verdict::Spots }
+    }
+
+    /// Whether the digits `tail` stand in `record`, which was read last, at an offset that `counts`.
+    pub(super) fn has_digits(
+        &self,
+        record: &[u8],
+        tail: &[u8; CONFIRMING_DIGITS],
+        counts: impl Fn(usize) -> bool,
+    ) -> bool {
+        (0..self.masks.len()).any(|index| {
+            let (word, next) = (self.masks[index].digit, self.digits_of(index + 1));
+            let behind = |count: usize| (word >> count) | (next << (64 - count));
+            let mut starts = (1..CONFIRMING_DIGITS).fold(word, |all, count| all & behind(count));
+            std::iter::from_fn(|| {
+                let at = index * 64 + starts.trailing_zeros() as usize;
+                (starts != 0).then(|| starts &= starts - 1).map(|()| at)
+            })
+            .any(|at| record[at..].starts_with(tail) && counts(at))
+        })
+    }
+
+    fn digits_of(&self, index: usize) -> u64 {
+        self.masks.get(index).map_or(0, |masks| masks.digit)
     }
 
     /// The quotation marks of the record judged last that no backslash escapes.
@@ -181,11 +213,7 @@ impl Gate {
             index += 1;
             word = !self.masks[index].number;
         }
-        if word == 0 {
-            self.masks.len() * 64
-        } else {
-            index * 64 + word.trailing_zeros() as usize
-        }
+        if word == 0 { self.masks.len() * 64 } else { index * 64 + word.trailing_zeros() as usize }
     }
 
     /// The bits of `mask` in `start..end`, block by block, each with the offset of its block.
@@ -195,14 +223,13 @@ impl Gate {
         end: usize,
         mask: impl Fn(&Masks) -> u64,
     ) -> impl DoubleEndedIterator<Item = (usize, u64)> {
-        let last = (end - 1) / 64;
-        (start / 64..=last).map(move |index| {
+        (start / 64..end.div_ceil(64)).map(move |index| {
             let mut word = mask(&self.masks[index]);
             if index == start / 64 {
                 word &= u64::MAX << (start % 64);
             }
-            if index == last {
-                word &= u64::MAX >> (63 - (end - 1) % 64);
+            if index == end / 64 {
+                word &= !(u64::MAX << (end % 64));
             }
             (index * 64, word)
         })
@@ -293,17 +320,11 @@ impl Gate {
     fn token_around(&self, first: usize, last: usize, len: usize) -> Option<(usize, usize)> {
         let floor = first.saturating_sub(TOKEN_BYTES_MAX);
         let other = |masks: &Masks| !masks.token;
-        let start = match first {
-            0 => 0,
-            _ => {
-                let mut words = self.words(floor, first, other).rev();
-                let before = words.find(|(_, word)| *word != 0);
-                match before {
-                    Some((offset, word)) => offset + 64 - word.leading_zeros() as usize,
-                    None if floor == 0 => 0,
-                    None => return None,
-                }
-            }
+        let before = self.words(floor, first, other).rfind(|(_, word)| *word != 0);
+        let start = match before {
+            Some((offset, word)) => offset + 64 - word.leading_zeros() as usize,
+            None if floor == 0 => 0,
+            None => return None,
         };
         let ceiling = (last + TOKEN_BYTES_MAX).min(self.masks.len() * 64);
         let behind = self.words(last, ceiling, other).find(|(_, word)| *word != 0);
@@ -324,7 +345,6 @@ impl Gate {
         let before = before.strip_suffix(b"\":")?;
         let end = before.len();
         let mut words = self.words(end.saturating_sub(NAME_BYTES_MAX), end, |masks| masks.quote);
-        // Shorter than two words of masks, which are read from the end.
         let (offset, word) = words.rfind(|(_, word)| *word != 0)?;
         let open = offset + 64 - word.leading_zeros() as usize;
         let is_name = open < end
@@ -448,7 +468,9 @@ fn begins_with_date(record: &[u8], first: usize, last: usize) -> bool {
 /// both sides is no phone number by any rule, unless the letters before it are a word.
 fn is_inside_hex(record: &[u8], first: usize, last: usize) -> bool {
     let is_hex_letter = |byte: &u8| matches!(byte, b'a'..=b'f' | b'A'..=b'F');
-    if first == 0 || !is_hex_letter(&record[first - 1]) || !record.get(last).is_some_and(is_hex_letter)
+    if first == 0
+        || !is_hex_letter(&record[first - 1])
+        || !record.get(last).is_some_and(is_hex_letter)
     {
         return false;
     }
@@ -477,6 +499,8 @@ const BARE_MAX: i16 = {
     Rule::BareHome.weight() + if valid > bare { valid } else { bare }
 };
 
+/// Masks of a megabyte: what a longer record needed is given back.
+const KEPT_BLOCKS_MAX: usize = 1 << 14;
 /// Longer tokens are looked at closely.
 const TOKEN_BYTES_MAX: usize = 80;
 /// Longer names are found by [`local_name`].
@@ -488,7 +512,9 @@ mod tests {
     use crate::pipeline::redact::rules::THRESHOLD_BALANCED;
 
     fn judge(line: &str) -> Verdict {
-        Gate::default().judge(line.as_bytes(), THRESHOLD_BALANCED)
+        let mut gate = Gate::default();
+        gate.read(line.as_bytes());
+        gate.judge(line.as_bytes(), THRESHOLD_BALANCED)
     }
 
     #[test]

@@ -148,20 +148,21 @@ fn class_of((start, end): Span, text: &[u8]) -> FieldClass {
 
 /// Keys whose value names the member beside them.
 fn is_selector(key: &[u8]) -> bool {
-    matches!(
-        key,
-        b"key"
-            | b"k"
-            | b"name"
-            | b"type"
-            | b"kind"
-            | b"label"
-            | b"field"
-            | b"attribute"
-            | b"property"
-            | b"param"
-            | b"column"
-    )
+    key.len() <= b"attribute".len()
+        && matches!(
+            key,
+            b"key"
+                | b"k"
+                | b"name"
+                | b"type"
+                | b"kind"
+                | b"label"
+                | b"field"
+                | b"attribute"
+                | b"property"
+                | b"param"
+                | b"column"
+        )
 }
 
 /// Longer values name nothing.
@@ -318,6 +319,9 @@ impl Reader<'_, '_> {
     }
 
     fn skip_space(&mut self) {
+        if self.text.get(self.at).is_some_and(|byte| *byte > b' ') {
+            return;
+        }
         self.take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
     }
 
@@ -334,7 +338,11 @@ mod tests {
 
     fn leaves(text: &str) -> Vec<(String, LeafKind, FieldClass)> {
         let mut document = Document::default();
-        assert_eq!(document.read(text.as_bytes(), None, 0, JSON_DEPTH_MAX), Ok(text.len()), "{text}");
+        assert_eq!(
+            document.read(text.as_bytes(), None, 0, JSON_DEPTH_MAX),
+            Ok(text.len()),
+            "{text}"
+        );
         document
             .leaves
             .iter()

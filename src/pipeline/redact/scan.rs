@@ -1,8 +1,8 @@
 //! The fast path: one pass of byte masks over a record that finds out, for most records, that
 //! nothing in it needs a closer look. It may say "look closer" too often, never too seldom.
 //!
-//! 64 bytes become one bit each per class. Where the processor has AVX2 the masks are made with it,
-//! elsewhere byte by byte; a property test holds the two equal.
+//! 64 bytes become one bit each per class. Where the processor has AVX-512 or AVX2 the masks are made
+//! with it, elsewhere byte by byte; a property test holds the ways equal.
 
 /// One bit per byte of a block, lowest bit first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,14 +24,19 @@ pub(super) struct Masks {
     pub(super) t: u64,
     /// Letters, digits, `-`, `.` and `_`.
     pub(super) token: u64,
+    /// Control characters and everything outside ASCII.
+    pub(super) odd: u64,
 }
 
+/// Stands behind the end of a text: a printable byte of no other class.
+const PADDING: u8 = b'!';
+
 /// Fills `found` with the masks of `text`, block by block; behind its end all bits are 0. There is
-/// always one block that does not end before the text does.
+/// always a block that reaches past the end.
 pub(super) fn masks_of(text: &[u8], found: &mut Vec<Masks>) {
     found.clear();
     let (blocks, rest) = text.as_chunks();
-    let mut last = [0; 64];
+    let mut last = [PADDING; 64];
     last[..rest.len()].copy_from_slice(rest);
     for blocks in [blocks, &[last]] {
         add_masks(blocks, found);
@@ -39,9 +44,14 @@ pub(super) fn masks_of(text: &[u8], found: &mut Vec<Masks>) {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[expect(unsafe_code, reason = "the one call into a function compiled for AVX2")]
+#[expect(unsafe_code, reason = "the calls into functions compiled for AVX")]
 fn add_masks(blocks: &[[u8; 64]], found: &mut Vec<Masks>) {
-    if std::arch::is_x86_feature_detected!("avx2") {
+    use std::arch::is_x86_feature_detected;
+
+    if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512bw") {
+        // SAFETY: the processor has just said that it has both.
+        unsafe { avx512::add_masks(blocks, found) }
+    } else if is_x86_feature_detected!("avx2") {
         // SAFETY: the processor has just said that it has AVX2.
         unsafe { avx2::add_masks(blocks, found) }
     } else {
@@ -69,16 +79,72 @@ fn masks_by_byte(block: &[u8; 64]) -> Masks {
         set(&mut masks.close, matches!(byte, b'}' | b']'));
         set(&mut masks.a, byte | 0x20 == b'a');
         set(&mut masks.t, byte | 0x20 == b't');
+        set(&mut masks.odd, byte < b' ' || byte >= 0x7f);
         set(&mut masks.token, byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
     }
     masks
 }
 
 #[cfg(target_arch = "x86_64")]
+mod avx512 {
+    use std::arch::x86_64::{
+        __m512i, _mm512_cmpeq_epi8_mask, _mm512_cmple_epu8_mask, _mm512_loadu_si512,
+        _mm512_movepi8_mask, _mm512_or_si512, _mm512_set1_epi8, _mm512_sub_epi8,
+    };
+
+    use super::Masks;
+
+    #[target_feature(enable = "avx512f,avx512bw")]
+    pub(super) fn add_masks(blocks: &[[u8; 64]], found: &mut Vec<Masks>) {
+        found.reserve(blocks.len());
+        for block in blocks {
+            let x = load(block);
+            let folded = _mm512_or_si512(x, _mm512_set1_epi8(0x20));
+            let (digit, backslash) = (in_range(x, b'0', 9), equal(x, b'\\'));
+            let signs = in_range(x, b'(', 7) & !equal(x, b',');
+            let glued = equal(x, b'@') | equal(x, b'=') | in_range(x, b'%', 1);
+            found.push(Masks {
+                digit,
+                number: digit | signs | equal(x, b' ') | backslash,
+                trigger: glued | backslash | _mm512_movepi8_mask(x),
+                quote: equal(x, b'"'),
+                open: equal(folded, b'{'),
+                close: equal(folded, b'}'),
+                a: equal(folded, b'a'),
+                t: equal(folded, b't'),
+                token: digit | in_range(folded, b'a', 25) | in_range(x, b'-', 1) | equal(x, b'_'),
+                odd: !in_range(x, b' ', 0x5e),
+            });
+        }
+    }
+
+    #[expect(unsafe_code, reason = "the load of 64 bytes")]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn load(bytes: &[u8; 64]) -> __m512i {
+        // SAFETY: 64 bytes are readable, and this load asks for no alignment.
+        unsafe { _mm512_loadu_si512(std::ptr::from_ref(bytes).cast()) }
+    }
+
+    #[expect(clippy::cast_possible_wrap, reason = "a byte is a byte")]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn equal(x: __m512i, byte: u8) -> u64 {
+        _mm512_cmpeq_epi8_mask(x, _mm512_set1_epi8(byte as i8))
+    }
+
+    /// Bytes from `first` to `first + span`.
+    #[expect(clippy::cast_possible_wrap, reason = "a byte is a byte")]
+    #[target_feature(enable = "avx512f,avx512bw")]
+    fn in_range(x: __m512i, first: u8, span: u8) -> u64 {
+        let offset = _mm512_sub_epi8(x, _mm512_set1_epi8(first as i8));
+        _mm512_cmple_epu8_mask(offset, _mm512_set1_epi8(span as i8))
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
 mod avx2 {
     use std::arch::x86_64::{
-        __m256i, _mm256_andnot_si256, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_min_epu8, _mm256_movemask_epi8,
-        _mm256_or_si256, _mm256_set1_epi8, _mm256_sub_epi8,
+        __m256i, _mm256_andnot_si256, _mm256_cmpeq_epi8, _mm256_loadu_si256, _mm256_min_epu8,
+        _mm256_movemask_epi8, _mm256_or_si256, _mm256_set1_epi8, _mm256_sub_epi8,
     };
 
     use super::Masks;
@@ -100,6 +166,7 @@ mod avx2 {
                 a: whole(low.a, high.a),
                 t: whole(low.t, high.t),
                 token: whole(low.token, high.token),
+                odd: whole(low.odd, high.odd),
             });
         }
     }
@@ -115,6 +182,7 @@ mod avx2 {
         a: u32,
         t: u32,
         token: u32,
+        odd: u32,
     }
 
     /// Inlined, two of these are joined to 64 lanes, which no register holds, and fall apart to bytes.
@@ -148,6 +216,7 @@ mod avx2 {
             a: bits(equal(folded, b'a')),
             t: bits(equal(folded, b't')),
             token: bits(token),
+            odd: !bits(in_range(x, b' ', 0x5e)),
         }
     }
 
@@ -186,27 +255,49 @@ mod tests {
 
     use super::*;
 
-    fn masks(text: &[u8]) -> Vec<Masks> {
-        let mut found = Vec::new();
-        masks_of(text, &mut found);
-        found
+    /// Every way that this processor has.
+    #[expect(unsafe_code, reason = "the ways that are not taken here are tested too")]
+    fn ways(blocks: &[[u8; 64]]) -> Vec<Vec<Masks>> {
+        let mut ways = vec![Vec::new()];
+        add_masks(blocks, &mut ways[0]);
+        #[cfg(target_arch = "x86_64")]
+        if std::arch::is_x86_feature_detected!("avx2") {
+            let mut found = Vec::new();
+            // SAFETY: the processor has just said that it has AVX2.
+            unsafe { avx2::add_masks(blocks, &mut found) }
+            ways.push(found);
+        }
+        ways
     }
 
     proptest! {
         #[test]
-        fn both_ways_make_the_same_masks(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let mut padded = bytes.clone();
-            padded.resize(bytes.len() / 64 * 64 + 64, 0);
-            let (blocks, _) = padded.as_chunks();
+        fn all_ways_make_the_same_masks(bytes in proptest::collection::vec(any::<u8>(), 64..256)) {
+            let blocks = bytes.as_chunks().0;
             let expected: Vec<Masks> = blocks.iter().map(masks_by_byte).collect();
-            prop_assert_eq!(masks(&bytes), expected);
+            for found in ways(blocks) {
+                prop_assert_eq!(&found, &expected);
+            }
         }
     }
 
     #[test]
     fn every_byte_has_the_same_masks() {
         for byte in 0..=u8::MAX {
-            assert_eq!(masks(&[byte; 64])[0], masks_by_byte(&[byte; 64]), "{byte}");
+            for found in ways(&[[byte; 64]]) {
+                assert_eq!(found, [masks_by_byte(&[byte; 64])], "{byte}");
+            }
+        }
+    }
+
+    #[test]
+    fn nothing_lies_behind_the_end() {
+        for len in [0, 1, 63, 64, 65] {
+            let mut found = Vec::new();
+            masks_of(&vec![b'1'; len], &mut found);
+            let digits: u32 = found.iter().map(|masks| masks.digit.count_ones()).sum();
+            assert_eq!((found.len(), digits as usize), (len / 64 + 1, len));
+            assert!(found.iter().all(|masks| masks.odd == 0));
         }
     }
 }
