@@ -22,6 +22,7 @@ mod pipe;
 mod preview;
 mod records;
 mod redact;
+mod reload;
 mod run;
 mod topics;
 

@@ -7,6 +7,7 @@ pub mod http;
 pub mod keys;
 pub mod metrics;
 mod openmetrics;
+pub mod policy;
 pub mod reader;
 mod restore;
 pub mod service;

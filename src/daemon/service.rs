@@ -11,9 +11,10 @@ use super::clock::Clock;
 use super::http::{Check, Probes};
 use super::keys::KeyMaterial;
 use super::metrics::Metrics;
-use super::shard::{HealthCell, MetricSink, ShardConfig, Stop, StopLevel};
+use super::policy::{PolicyCell, PolicyInForce, PolicyRefresh};
+use super::shard::{HealthCell, MetricSink, NoRefresh, ShardConfig, Stop, StopLevel};
 use super::supervisor::{ShardPlan, Supervisor};
-use crate::pipeline::audit::{InstanceName, PolicyHash, StartPosition as AuditStart};
+use crate::pipeline::audit::{InstanceName, PolicyTextError, StartPosition as AuditStart};
 use crate::pipeline::ingest::Ingest;
 use crate::pipeline::limits::{
     LOOKUP_BYTES_MAX, POLL_BYTES_MAX, POLL_RECORDS_MAX, SHARD_TICK_AGE_MS_MAX,
@@ -43,6 +44,7 @@ pub struct Service {
     keys: Arc<KeyMaterial>,
     facts: Arc<StartFacts>,
     instance: String,
+    policy: PolicyCell,
 }
 
 /// The health of every shard, for the probes.
@@ -55,14 +57,23 @@ pub struct ShardProbes<C> {
 impl Service {
     /// A service of `settings`. `instance` names this process in seals and ids: the stable name
     /// from the settings, else something unique.
-    #[must_use]
+    ///
+    /// # Errors
+    /// The policy is too long for an audit entry.
     pub fn new(
         settings: Arc<Settings>,
         keys: Arc<KeyMaterial>,
         facts: StartFacts,
         instance: String,
-    ) -> Self {
-        Self { settings, keys, facts: Arc::new(facts), instance }
+    ) -> Result<Self, PolicyTextError> {
+        let policy = PolicyCell::new(Arc::clone(&settings.policy))?;
+        Ok(Self { settings, keys, facts: Arc::new(facts), instance, policy })
+    }
+
+    /// The policy in force, for whoever reloads it.
+    #[must_use]
+    pub fn policy(&self) -> &PolicyCell {
+        &self.policy
     }
 
     /// Starts every shard.
@@ -86,7 +97,12 @@ impl Service {
             let (settings, keys) = (Arc::clone(&self.settings), Arc::clone(&self.keys));
             let (facts, instance) =
                 (Arc::clone(&self.facts), InstanceName::new(&plan.config.shard));
-            supervisor.spawn(plan, move |_| scrub(&settings, &keys, &facts, &instance))?;
+            let cell = self.policy.clone();
+            supervisor.spawn(plan, move |_| {
+                let refresh = PolicyRefresh::new(cell.clone(), Arc::clone(&keys.keyring));
+                let stage = scrub(&settings, &keys, &facts, &instance, refresh.seen());
+                (stage, Box::new(refresh))
+            })?;
         }
         if let Some(measure) = self.settings.measure {
             for index in 0..self.settings.run.watch_shards {
@@ -104,7 +120,8 @@ impl Service {
                     error_window_ms: measure.error_window_ms,
                     handover_window_ms: measure.handover_window_ms,
                 };
-                supervisor.spawn(plan, move |_| Watch::new(config.clone()))?;
+                supervisor
+                    .spawn(plan, move |_| (Watch::new(config.clone()), Box::new(NoRefresh)))?;
             }
         }
         Ok(ShardProbes { shards, clock, stop })
@@ -157,6 +174,7 @@ fn scrub(
     keys: &KeyMaterial,
     facts: &StartFacts,
     instance: &InstanceName,
+    policy: &PolicyInForce,
 ) -> Scrub {
     let start = match settings.input.start {
         StartPosition::Earliest => AuditStart::Earliest,
@@ -168,14 +186,11 @@ fn scrub(
         .iter()
         .map(|(topic, &partitions)| (Arc::clone(topic), TopicStart { start, partitions }))
         .collect();
-    let policy_text = settings.policy.canonical_json().to_owned();
-    let policy = PolicyHash::of(&policy_text).short();
     let audit = settings.audit.as_ref().map(|audit| AuditConfig {
         key: Arc::clone(&keys.instance_key),
         instance: instance.clone(),
         keyring: keys.keyring_id,
-        policy,
-        policy_text,
+        policy: policy.audit.clone(),
         heartbeat_ms: i64::try_from(audit.heartbeat.as_millis()).unwrap_or(i64::MAX),
         receipts: audit.receipts,
     });
@@ -198,7 +213,7 @@ fn scrub(
         }),
     };
     let redactor =
-        Redactor::new(Arc::clone(&settings.policy)).with_keyring(Arc::clone(&keys.keyring));
+        Redactor::new(Arc::clone(&policy.policy)).with_keyring(Arc::clone(&keys.keyring));
     Scrub::new(config, Ingest::new(settings.ingest.clone()), redactor)
 }
 

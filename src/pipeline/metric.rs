@@ -76,6 +76,10 @@ metrics! {
     LeaksFound, "blotter_leaks_found_total", Counter, ["kind"];
     #[doc = "Tokens made with the deployment's default key because the tenant has none."]
     DefaultKeyTokens, "blotter_default_key_tokens_total", Counter, [];
+    #[doc = "Times the settings were read again for their redaction rules (SIGHUP), by outcome (applied, loosened, unchanged, refused)."]
+    PolicyReloads, "blotter_policy_reloads_total", Counter, ["outcome"];
+    #[doc = "1 when the last reading of the redaction rules was good, 0 when it was refused and the rules before stay in force."]
+    PolicyReloadSuccessful, "blotter_policy_reload_successful", Gauge, [];
     #[doc = "Audit entries committed, by kind."]
     AuditEntries, "blotter_audit_entries_total", Counter, ["kind"];
     #[doc = "Entries in the audit chain of a source partition."]

@@ -19,14 +19,18 @@ use crate::pipeline::ingest::IngestRules;
 use crate::pipeline::limits::{SHARDS_MAX, TOPIC_PARTITIONS_MAX};
 use crate::pipeline::record::{Timestamp, TopicPartition};
 use crate::pipeline::redact::Policy;
+use crate::pipeline::scrub::AuditPolicy;
 
 type Checked<T> = Result<T, SettingsError>;
 
 pub(super) fn settings(loaded: &Loaded) -> Checked<Settings> {
     let raw = &loaded.raw;
     let names = Arc::new(names(loaded)?);
-    let policy =
-        Policy::new(&raw.redact).map_err(|error| loaded.error("redact", error.to_string()))?;
+    let policy = Policy::new(&raw.redact)
+        .map_err(|error| loaded.error(&error.key, error.fault.to_string()))?;
+    if raw.audit.enabled {
+        AuditPolicy::new(&policy).map_err(|error| loaded.error("redact", error.to_string()))?;
+    }
     let ingest =
         IngestRules::new(&raw.ingest).map_err(|error| loaded.error("ingest", error.to_string()))?;
     let http = if raw.http.enabled {

@@ -1,13 +1,12 @@
 //! The binary as a user runs it, without a broker: settings, the filters, verification, keys. Every
 //! call is checked for exit code and text, and none may panic.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Output, Stdio};
 use std::thread;
 
 use blotter::pipeline::audit::{
@@ -16,78 +15,9 @@ use blotter::pipeline::audit::{
 };
 use blotter::pipeline::record::{Timestamp, TopicPartition};
 
+use crate::home::{Home, calm, ran};
+
 const VALUE: &str = r#"{"level":"error","salonId":"salon-77","service":"booking-api","phone":"+91 98765 43210","note":"mail Asha.Rao+spa@example.com"}"#;
-
-/// A user's machine: an empty home.
-struct Home(tempfile::TempDir);
-
-struct Ran {
-    exit: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Home {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.path(name);
-        fs::write(&path, text).unwrap();
-        path
-    }
-
-    fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_blotter"));
-        command
-            .args(arguments)
-            .env_clear()
-            .env("HOME", self.0.path())
-            .current_dir(self.0.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ran {
-        ran(self.command(arguments).output().unwrap())
-    }
-
-    fn pipe(&self, arguments: &[&str], input: &[u8]) -> Ran {
-        let (exit, stdout, stderr) = self.pipe_bytes(arguments, input);
-        Ran { exit, stdout: String::from_utf8(stdout).unwrap(), stderr }
-    }
-
-    fn pipe_bytes(&self, arguments: &[&str], input: &[u8]) -> (i32, Vec<u8>, String) {
-        let mut child = self.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let output = thread::scope(|scope| {
-            scope.spawn(move || stdin.write_all(input).unwrap());
-            child.wait_with_output().unwrap()
-        });
-        let stderr = calm(&output);
-        (output.status.code().unwrap(), output.stdout, stderr)
-    }
-}
-
-fn ran(output: Output) -> Ran {
-    let stderr = calm(&output);
-    let stdout = String::from_utf8(output.stdout).unwrap();
-    Ran { exit: output.status.code().unwrap(), stdout, stderr }
-}
-
-/// The error output, which must show no panic.
-fn calm(output: &Output) -> String {
-    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
-    assert!(!stderr.contains("panic") && !stderr.contains("internal error"), "{stderr}");
-    stderr
-}
 
 #[test]
 fn the_help_fits_a_terminal_and_names_every_command() {

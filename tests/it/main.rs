@@ -4,5 +4,9 @@
 
 mod chain_tamper;
 mod cli;
+mod daemon;
 mod docs;
+mod home;
+mod pipe;
+mod reload;
 mod tidy;

@@ -2,6 +2,7 @@
 //! receipted, sealed and measured. SCRUB only orders the rooms; it owns source partitions.
 
 mod partition;
+mod policy;
 mod take;
 mod tally;
 
@@ -10,10 +11,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use self::partition::Partition;
+pub use self::policy::AuditPolicy;
 use self::tally::Tally;
 use crate::pipeline::audit::{
     CommitmentKey, Deployment, InstanceKey, InstanceName, KeyringId, Permission, PublicKey,
-    RestoreContext, Sealer, ShortPolicyHash, StartPosition, Trust,
+    RestoreContext, Sealer, StartPosition, Trust,
 };
 use crate::pipeline::emit::{Emitter, TopicNames};
 use crate::pipeline::ingest::Ingest;
@@ -75,10 +77,8 @@ pub struct AuditConfig {
     pub instance: InstanceName,
     /// The keyring, named in genesis.
     pub keyring: KeyringId,
-    /// Short hash of the policy in force.
-    pub policy: ShortPolicyHash,
-    /// The policy's full text as JSON on one line.
-    pub policy_text: String,
+    /// The policy in force.
+    pub policy: AuditPolicy,
     /// A seal is written after this time though nothing was read.
     pub heartbeat_ms: i64,
     /// An entry for every record something was redacted in.
@@ -136,6 +136,16 @@ impl Scrub {
             pauses: Vec::new(),
             entry: Vec::new(),
             buffer: RecordBuffer::default(),
+        }
+    }
+
+    /// Follows another policy from the next record on. Between two transactions only: each chain
+    /// names it in its next one, which is due at once.
+    pub fn change_policy(&mut self, redactor: Redactor, policy: AuditPolicy) {
+        debug_assert!(!self.is_dirty(), "a transaction knows one policy");
+        self.redactor = redactor;
+        if let Some(audit) = &mut self.config.audit {
+            audit.policy = policy;
         }
     }
 
@@ -273,7 +283,7 @@ impl Stage for Scrub {
     }
 
     fn due(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.partitions.values().any(Partition::is_fresh) {
+        if self.partitions.values().any(|partition| partition.has_news(&self.config)) {
             return Some(now);
         }
         let marks = self.book.as_ref().and_then(|book| book.due(now));
@@ -294,7 +304,7 @@ impl Stage for Scrub {
             let heartbeat = audit_due
                 .and_then(|heartbeat_ms| partition.heartbeat_due(heartbeat_ms))
                 .is_some_and(|due| due <= now);
-            if heartbeat || partition.is_fresh() {
+            if heartbeat || partition.has_news(&self.config) {
                 partition.join(&self.config, &mut self.emitter, outputs);
             }
         }
@@ -401,6 +411,6 @@ impl ScrubConfig {
 
 impl AuditConfig {
     fn sealer(&self) -> Sealer<'_> {
-        Sealer { key: &self.key, instance: &self.instance, policy: self.policy }
+        Sealer { key: &self.key, instance: &self.instance, policy: self.policy.hash() }
     }
 }

@@ -226,7 +226,7 @@ fn entries(
             offset: record.offset,
             timestamp: record.timestamp,
             tenant,
-            policy: audit.policy,
+            policy: audit.policy.hash(),
             counts: &counts,
             disposition: if masked { Receipt::Masked } else { Receipt::Redacted },
             raw,
