@@ -19,10 +19,12 @@ use crate::pipeline::ingest::Ingest;
 use crate::pipeline::limits::{
     LOOKUP_BYTES_MAX, POLL_BYTES_MAX, POLL_RECORDS_MAX, SHARD_TICK_AGE_MS_MAX,
 };
-use crate::pipeline::metric::MetricUpdate;
+use crate::pipeline::metric::{Metric, MetricSeries, MetricUpdate};
 use crate::pipeline::redact::Redactor;
 use crate::pipeline::redact::sentinel::Sampling;
-use crate::pipeline::scrub::{AuditConfig, MeasuresTarget, Scrub, ScrubConfig, TopicStart};
+use crate::pipeline::scrub::{
+    AuditConfig, Canaries, MeasuresTarget, Scrub, ScrubConfig, TopicStart,
+};
 use crate::pipeline::watch::{Watch, WatchConfig};
 use crate::settings::{Settings, StartPosition};
 
@@ -198,6 +200,7 @@ fn scrub(
         names: Arc::clone(&settings.names),
         record_bytes_max: facts.record_bytes_max,
         sentinel: Sampling::new(settings.sentinel_per_mille),
+        canaries: Canaries::new(&keys.canary_seed(), &settings.canaries),
         deployment: settings.deployment.clone(),
         deployment_key: keys.deployment_key,
         keyring: keys.keyring_id,
@@ -270,6 +273,15 @@ pub struct RegistrySink<C> {
 
 impl<C: Clock + Send + Sync> MetricSink for RegistrySink<C> {
     fn publish(&self, updates: Vec<MetricUpdate>) {
+        let leaks = updates.iter().filter(|update| update.metric == Metric::LeaksFound);
+        for leak in leaks {
+            let kind = leak.labels.first().map_or("", |kind| &**kind);
+            tracing::error!(kind, count = leak.value, "what must not leave has left");
+        }
         self.metrics.apply(&updates, self.clock.now());
+    }
+
+    fn withdraw(&self, series: &[MetricSeries]) {
+        self.metrics.withdraw(series);
     }
 }

@@ -16,8 +16,14 @@ pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 pub const ENVIRONMENT_PREFIX: &str = "BLOTTER__";
 
 /// Keys whose value in the environment or in `--set` is a list, separated by commas.
-const LIST_KEYS: &[&str] =
-    &["kafka.brokers", "input.topics", "input.patterns", "audit.adopt", "audit.restart"];
+const LIST_KEYS: &[&str] = &[
+    "kafka.brokers",
+    "input.topics",
+    "input.patterns",
+    "audit.adopt",
+    "audit.restart",
+    "sentinel.canaries",
+];
 
 /// Keys that hold secrets: masked when shown, refused in `--set`.
 const SECRET_KEYS: &[&str] =

@@ -150,3 +150,29 @@ fn a_record_without_value_stays_one_and_no_timestamp_stops_anything() {
     }
     daemon.end();
 }
+
+#[test]
+fn a_canary_that_is_let_through_is_counted_and_told_without_its_value() {
+    let home = Home::new();
+    let file = home.write("blotter.toml", "[sentinel]\ncanaries = [\"acme\", \"salon-7\"]\n");
+    let file = file.to_str().unwrap();
+    let planted = home.run(&["-c", file, "keys", "canaries"]);
+    assert_eq!((planted.exit, planted.stdout.lines().count()), (0, 2), "{}", planted.stderr);
+    let count = |ran: &crate::home::Ran| {
+        assert_eq!(ran.exit, 0, "{}", ran.stderr);
+        let metrics = fs::read_to_string(home.path("out/metrics.txt")).unwrap();
+        let line = metrics.lines().find(|line| line.contains("leaks_found_total{kind=\"canary\"}"));
+        line.map(|line| line.rsplit(' ').next().unwrap().to_owned())
+    };
+    let caught = home.pipe(&["-c", file, "pipe", "--out", "out"], planted.stdout.as_bytes());
+    assert_eq!(count(&caught), None);
+    // A policy that lets addresses of the domain pass.
+    let open = "redact = { allow = { emails = [\"@example.com\"] } }\n";
+    let open = home.write("open.toml", open);
+    let arguments = ["-c", file, "-c", open.to_str().unwrap(), "pipe", "--out", "out"];
+    let leaked = home.pipe(&arguments, planted.stdout.as_bytes());
+    assert_eq!(count(&leaked).as_deref(), Some("2"));
+    assert!(leaked.stderr.contains("has left"), "{}", leaked.stderr);
+    assert!(!leaked.stderr.contains("example.com"), "{}", leaked.stderr);
+    assert_eq!(home.run(&["keys", "canaries"]).exit, 78);
+}

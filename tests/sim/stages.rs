@@ -12,7 +12,9 @@ use blotter::pipeline::emit::{TopicNames, TopicTemplate, topic_name};
 use blotter::pipeline::ingest::{Ingest, IngestRules};
 use blotter::pipeline::redact::sentinel::Sampling;
 use blotter::pipeline::redact::{Policy, Redactor};
-use blotter::pipeline::scrub::{AuditConfig, AuditPolicy, MeasuresTarget, Scrub, ScrubConfig};
+use blotter::pipeline::scrub::{
+    AuditConfig, AuditPolicy, Canaries, MeasuresTarget, Scrub, ScrubConfig,
+};
 use blotter::pipeline::step::Stage;
 use blotter::pipeline::watch::{Watch, WatchConfig};
 use serde_json::json;
@@ -54,6 +56,7 @@ pub(crate) fn scrub(slot: &SlotConfig, measures: Option<i32>) -> Box<dyn Stage> 
         names: Arc::new(names()),
         record_bytes_max: RECORD_BYTES_MAX,
         sentinel: Sampling::new(1_000),
+        canaries: Canaries::default(),
         deployment,
         deployment_key: deployment_key.public(),
         keyring,

@@ -35,7 +35,7 @@ use super::broker::{Broker, BrokerError, Event, Ticket};
 use super::clock::Clock;
 use super::restore::{Answer, Context, Progress};
 use crate::pipeline::limits;
-use crate::pipeline::metric::{Metric, MetricUpdate};
+use crate::pipeline::metric::{Metric, MetricSeries, MetricUpdate};
 use crate::pipeline::record::{RecordBatch, TopicPartition};
 use crate::pipeline::step::{Outputs, PartitionStop, PauseRequest, Stage};
 
@@ -43,6 +43,9 @@ use crate::pipeline::step::{Outputs, PartitionStop, PauseRequest, Stage};
 pub trait MetricSink: Send + Sync {
     /// Applies the updates.
     fn publish(&self, updates: Vec<MetricUpdate>);
+
+    /// Takes series off: they say nothing any more.
+    fn withdraw(&self, _series: &[MetricSeries]) {}
 }
 
 /// The bounds of one shard.
@@ -237,7 +240,12 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
     pub fn run(mut self, stop: &Stop) -> Result<(), BrokerError> {
         loop {
             match stop.level() {
-                StopLevel::Run => self.turn(stop)?,
+                StopLevel::Run => {
+                    if let Err(error) = self.turn(stop) {
+                        self.drop_partitions();
+                        return Err(error);
+                    }
+                }
                 StopLevel::Drain => return self.finish(stop),
                 StopLevel::Now => return Ok(()),
             }
@@ -470,6 +478,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             }
             Progress::Stop(stop) => {
                 self.stage.revoke(topic_partition);
+                self.metrics.withdraw(&self.stage.withdraw(topic_partition));
                 self.hold(topic_partition, stop, false, Until::Retry);
                 Ok(())
             }

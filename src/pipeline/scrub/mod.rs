@@ -1,6 +1,7 @@
 //! The first stage: each source record is read, redacted, forwarded to the same partition,
 //! receipted, sealed and measured. SCRUB only orders the rooms; it owns source partitions.
 
+mod canary;
 mod partition;
 mod policy;
 mod take;
@@ -10,6 +11,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use self::canary::Canaries;
 use self::partition::Partition;
 pub use self::policy::AuditPolicy;
 use self::tally::Tally;
@@ -20,7 +22,7 @@ use crate::pipeline::audit::{
 use crate::pipeline::emit::{Emitter, TopicNames};
 use crate::pipeline::ingest::Ingest;
 use crate::pipeline::measure::DeltaBook;
-use crate::pipeline::metric::{Metric, MetricUpdate};
+use crate::pipeline::metric::{Metric, MetricSeries, MetricUpdate};
 use crate::pipeline::record::{RecordBatch, Timestamp, TopicPartition};
 use crate::pipeline::redact::sentinel::Sampling;
 use crate::pipeline::redact::{RecordBuffer, Redactor};
@@ -37,6 +39,8 @@ pub struct ScrubConfig {
     pub record_bytes_max: usize,
     /// Share of output records that the leak sentinel looks at.
     pub sentinel: Sampling,
+    /// Planted values that must not come out.
+    pub canaries: Canaries,
     /// Name of the deployment.
     pub deployment: Deployment,
     /// The deployment's public key, which certifies the keys of instances.
@@ -176,6 +180,11 @@ impl Scrub {
         self.tally.add(Metric::LabelOverflow, &["session"], overflow.session);
     }
 
+    fn look_for_canaries(&mut self, outputs: &Outputs, from: usize) {
+        let found = self.config.canaries.survivors(outputs, from);
+        self.tally.add(Metric::LeaksFound, &["canary"], found);
+    }
+
     fn seal(&mut self, now: Timestamp, outputs: &mut Outputs) {
         let Some(audit) = &self.config.audit else { return };
         for (source, partition) in &mut self.partitions {
@@ -240,6 +249,12 @@ impl Stage for Scrub {
         }
     }
 
+    fn withdraw(&mut self, topic_partition: &TopicPartition) -> Vec<MetricSeries> {
+        let number = topic_partition.partition.to_string();
+        let labels = [&*topic_partition.topic, &*number];
+        [Metric::AuditChainHeight, Metric::AuditSealTimestamp].map(|of| of.series(&labels)).into()
+    }
+
     fn output_partitions(&self, topic_partition: &TopicPartition) -> Vec<TopicPartition> {
         let own = |topic: String| TopicPartition::new(topic, topic_partition.partition);
         let mut outputs = vec![own(self.config.names.redacted.topic(&topic_partition.topic))];
@@ -256,12 +271,14 @@ impl Stage for Scrub {
         now: Timestamp,
         outputs: &mut Outputs,
     ) -> Result<(), RecordFailure> {
+        let from = outputs.len();
         let mut failed = None;
         batch.for_each(range, |record| {
             if failed.is_none() {
                 failed = self.take(&record, now, outputs).err();
             }
         });
+        self.look_for_canaries(outputs, from);
         failed.map_or(Ok(()), Err)
     }
 
@@ -299,6 +316,7 @@ impl Stage for Scrub {
     }
 
     fn close(&mut self, now: Timestamp, outputs: &mut Outputs) {
+        let from = outputs.len();
         let audit_due = self.config.audit.as_ref().map(|audit| audit.heartbeat_ms);
         for partition in self.partitions.values_mut() {
             let heartbeat = audit_due
@@ -314,6 +332,7 @@ impl Stage for Scrub {
         }
         self.send_measures(now, outputs);
         self.seal(now, outputs);
+        self.look_for_canaries(outputs, from);
     }
 
     fn offsets(&mut self, deliveries: &[Delivery]) -> Vec<OffsetCommit> {

@@ -33,7 +33,7 @@ pub(super) struct Board {
     swept: Option<(Bucket, Option<Bucket>)>,
     changed: Changed,
     counters: BTreeMap<(Metric, Vec<Arc<str>>), f64>,
-    gauges: Gauges,
+    pub(super) gauges: Gauges,
 }
 
 /// What has to be stored anew.

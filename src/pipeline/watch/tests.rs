@@ -565,6 +565,29 @@ fn an_owner_ticks_in_silence_and_its_first_transaction_is_a_heartbeat() {
 }
 
 #[test]
+fn what_a_revoked_partition_showed_is_withdrawn_and_nothing_sooner() {
+    let config = config();
+    let mut world = World::default();
+    traffic(&mut world, 0..40, |_| 1);
+    let (mut watch, position) = world.started(&config);
+    let outputs = world.transact(&mut watch, position, 40);
+    world.commit(&mut watch, &outputs);
+    let mut shown: BTreeSet<_> = world.gauges.keys().cloned().collect();
+    assert!(shown.iter().any(|(metric, _)| *metric == Metric::ErrorRatio));
+    // A lost transaction: the state is forgotten and restored, everything stays on show.
+    world.transact(&mut watch, 40, 40 + 1);
+    assert_eq!(watch.discard(), [input()]);
+    assert!(world.try_restore(&mut watch).is_ok());
+    let outputs = world.transact(&mut watch, 40, 41);
+    world.commit(&mut watch, &outputs);
+    shown.extend(world.gauges.keys().cloned());
+    watch.revoke(&input());
+    let withdrawn: BTreeSet<_> = watch.withdraw(&input()).into_iter().collect();
+    assert!(shown.is_subset(&withdrawn), "{shown:?}\n{withdrawn:?}");
+    assert!(watch.withdraw(&input()).is_empty());
+}
+
+#[test]
 fn counters_of_an_unknown_outcome_count_only_when_it_stands() {
     for stands in [true, false] {
         let mut world = World::default();
