@@ -10,6 +10,7 @@ mod openmetrics;
 pub mod policy;
 pub mod reader;
 mod restore;
+pub mod rewrite;
 pub mod service;
 pub mod shard;
 pub mod supervisor;

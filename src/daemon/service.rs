@@ -26,7 +26,7 @@ use crate::pipeline::scrub::{
     AuditConfig, Canaries, MeasuresTarget, Scrub, ScrubConfig, TopicStart,
 };
 use crate::pipeline::watch::{Watch, WatchConfig};
-use crate::settings::{Settings, StartPosition};
+use crate::settings::{Measure, Settings, StartPosition};
 
 /// What is known of the topics when the process starts.
 #[derive(Clone, Debug, Default)]
@@ -110,18 +110,7 @@ impl Service {
             for index in 0..self.settings.run.watch_shards {
                 let plan = self.plan("watch", index, self.watch_subscription());
                 shards.push((plan.config.shard.clone(), plan.health.clone()));
-                let config = WatchConfig {
-                    measures_topic: Arc::clone(&self.settings.names.measures),
-                    state_topic: Arc::clone(&self.settings.names.watch_state),
-                    alerts_topic: self
-                        .settings
-                        .alert
-                        .as_ref()
-                        .map(|_| Arc::clone(&self.settings.names.alerts)),
-                    rules: self.settings.alert.clone().unwrap_or_default(),
-                    error_window_ms: measure.error_window_ms,
-                    handover_window_ms: measure.handover_window_ms,
-                };
+                let config = watch_config(&self.settings, measure);
                 supervisor
                     .spawn(plan, move |_| (Watch::new(config.clone()), Box::new(NoRefresh)))?;
             }
@@ -168,6 +157,20 @@ impl Service {
             patterns: Vec::new(),
             excluded: Vec::new(),
         }
+    }
+}
+
+/// What WATCH is told under these settings.
+#[must_use]
+pub fn watch_config(settings: &Settings, measure: Measure) -> WatchConfig {
+    let names = &settings.names;
+    WatchConfig {
+        measures_topic: Arc::clone(&names.measures),
+        state_topic: Arc::clone(&names.watch_state),
+        alerts_topic: settings.alert.as_ref().map(|_| Arc::clone(&names.alerts)),
+        rules: settings.alert.clone().unwrap_or_default(),
+        error_window_ms: measure.error_window_ms,
+        handover_window_ms: measure.handover_window_ms,
     }
 }
 

@@ -124,6 +124,7 @@ impl Board {
             held: self.event_time.held(),
             swept: self.swept.map(|(now, watermark)| (now.0, watermark.map(|w| w.0))),
             storm: self.alerts.storm(),
+            reset: false,
         }
     }
 

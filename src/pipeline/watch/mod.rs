@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use board::Board;
 use gauges::Shown;
+pub use restore::{Reset, ResetPlan};
 use restore::{Restore, RestoreProgress};
 
 use super::alert::{Emission, Rules};

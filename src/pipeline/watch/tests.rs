@@ -8,7 +8,7 @@ use crate::pipeline::measure::{
     Bucket, Counts, Delta, Mark, Scope, Series, SessionFact, SessionTag,
 };
 use crate::pipeline::metric::Metric;
-use crate::pipeline::record::TenantId;
+use crate::pipeline::record::{SourceRecord, TenantId};
 use crate::pipeline::step::{Lookup, PartitionStop};
 
 const T0: i64 = 1_760_000_000_000;
@@ -509,13 +509,77 @@ fn where_state_and_offset_stand_decides_how_a_partition_starts() {
     assert_eq!(restore(&no_position), Err("state_missing"));
     assert_eq!(restore(&|world| world.measures.truncate(4)), Err("measures_truncated"));
     assert_eq!(
-        restore(&|world| world.state.push((b"[\"z\"]".to_vec(), None))),
+        restore(&|world| world.state.push((b"[\"z\"]".to_vec(), Some(b"1".to_vec())))),
         Err("state_unreadable")
     );
     assert_eq!(
         restore(&|world| world.state.push((br#"["p"]"#.to_vec(), Some(b"{\"v\":2}".to_vec())))),
         Err("state_unreadable")
     );
+}
+
+#[test]
+fn a_reset_lets_every_stopped_partition_go_on() {
+    let mut done = World::default();
+    traffic(&mut done, 0..5, |_| 0);
+    done.run(&config());
+    let plan = |world: &World| {
+        let mut reset = Reset::new(config(), &input(), world.committed);
+        for (offset, (key, value)) in world.state.iter().enumerate() {
+            reset.take(&SourceRecord {
+                topic_partition: &reset.state().clone(),
+                offset: i64::try_from(offset).unwrap(),
+                timestamp: at(0),
+                key: Some(key),
+                value: value.as_deref(),
+                headers: &[],
+            });
+        }
+        reset.plan(world.low, i64::try_from(world.measures.len()).unwrap())
+    };
+    assert_eq!(plan(&done), None, "it is not stopped");
+    let position = br#"["p"]"#.to_vec();
+    type Change = fn(&mut World);
+    let cases: [(&str, Change, i64, bool); 6] = [
+        ("state_differs", |world| world.committed = Some(3), 15, true),
+        ("state_missing", |world| world.state.clear(), 15, false),
+        ("state_missing", |world| world.state.retain(|(key, _)| key != br#"["p"]"#), 15, false),
+        ("measures_truncated", |world| world.measures.truncate(4), 0, false),
+        (
+            "state_unreadable",
+            |world| world.state.push((b"?".to_vec(), Some(b"?".to_vec()))),
+            15,
+            false,
+        ),
+        (
+            "state_unreadable",
+            |world| world.state.push((br#"["p"]"#.to_vec(), Some(b"{}".to_vec()))),
+            15,
+            false,
+        ),
+    ];
+    for (reason, change, expected, keeps_state) in cases {
+        let mut world = done.clone();
+        change(&mut world);
+        assert_eq!(world.try_restore(&mut Watch::new(config())).unwrap_err().reason, reason);
+        let plan = plan(&world).expect(reason);
+        assert_eq!(
+            (plan.stop.reason, plan.position, plan.keeps_state),
+            (reason, expected, keeps_state)
+        );
+        assert_eq!(plan.records.last().unwrap().0, position);
+        world.state.extend(plan.records);
+        let live = world.compacted().len();
+        assert_eq!(live > 1, keeps_state, "{reason}: {live} keys live on");
+        // It goes on, and the next restart finds state and offset in agreement.
+        traffic(&mut world, 10..20, |_| 0);
+        let (mut watch, from) = world.started(&config());
+        assert_eq!(from, expected);
+        let outputs =
+            world.transact(&mut watch, from, i64::try_from(world.measures.len()).unwrap());
+        world.commit(&mut watch, &outputs);
+        assert_eq!(world.try_restore(&mut Watch::new(config())), Ok(world.committed.unwrap()));
+    }
 }
 
 #[test]
