@@ -5,6 +5,7 @@
 mod chain_tamper;
 mod cli;
 mod daemon;
+mod deploy;
 mod docs;
 mod home;
 mod pipe;
