@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::broker::{BrokerError, BrokerErrorKind, Connector, SlotConfig};
 use super::clock::Clock;
 use super::shard::{
-    FaultHook, HealthCell, MetricSink, Shard, ShardConfig, ShardParts, Stop, StopLevel,
+    FaultHook, HealthCell, MetricSink, Refresh, Shard, ShardConfig, ShardParts, Stop, StopLevel,
 };
 use crate::pipeline::metric::Metric;
 use crate::pipeline::step::Stage;
@@ -83,14 +83,15 @@ where
         Self { connector, clock, metrics, faults, stop, running: 0, ended: mpsc::channel() }
     }
 
-    /// Starts the thread of one shard. `make_stage` is called for every build of it.
+    /// Starts the thread of one shard. `make_stage` is called for every build of it, and makes what
+    /// changes the stage while it runs too.
     ///
     /// # Errors
     /// The thread can't be started.
     pub fn spawn<S: Stage + 'static>(
         &mut self,
         plan: ShardPlan,
-        make_stage: impl Fn(&ShardPlan) -> S + Send + 'static,
+        make_stage: impl Fn(&ShardPlan) -> (S, Box<dyn Refresh<S>>) + Send + 'static,
     ) -> std::io::Result<()> {
         let worker = Worker {
             connector: Arc::clone(&self.connector),
@@ -155,22 +156,26 @@ struct Worker<K, C> {
 
 impl<K: Connector, C: Clock + Clone> Worker<K, C> {
     /// Runs the shard, however often it must be built, until told to stop.
-    fn run<S: Stage>(self, make_stage: impl Fn(&ShardPlan) -> S) -> Option<End> {
+    fn run<S: Stage>(
+        self,
+        make_stage: impl Fn(&ShardPlan) -> (S, Box<dyn Refresh<S>>),
+    ) -> Option<End> {
         let mut back_off = BACK_OFF_MIN;
         while self.stop.level() == StopLevel::Run {
             let began = self.clock.monotonic();
             let result = catch_unwind(AssertUnwindSafe(|| {
                 let broker = self.connector.connect(&self.plan.slot)?;
+                let (stage, refresh) = make_stage(&self.plan);
                 let parts = ShardParts {
                     broker,
-                    stage: make_stage(&self.plan),
+                    stage,
                     clock: self.clock.clone(),
                     config: self.plan.config.clone(),
                     metrics: Arc::clone(&self.metrics),
                     health: self.plan.health.clone(),
                     faults: Arc::clone(&self.faults),
                 };
-                Shard::new(parts).run(&self.stop)
+                Shard::new(parts).refreshed_by(refresh).run(&self.stop)
             }));
             let (cause, detail) = match result {
                 Ok(Ok(())) => return None,
@@ -259,7 +264,7 @@ mod tests {
     use super::super::broker::Subscription;
     use super::super::broker::embedded::EmbeddedBroker;
     use super::super::clock::SystemClock;
-    use super::super::shard::NoFaults;
+    use super::super::shard::{NoFaults, NoRefresh};
     use super::*;
     use crate::pipeline::metric::MetricUpdate;
     use crate::pipeline::record::{RecordBatch, Timestamp, TopicPartition};
@@ -400,7 +405,7 @@ mod tests {
         ]);
         let plan = plan();
         let health = plan.health.clone();
-        supervisor.spawn(plan, |_| Idle).unwrap();
+        supervisor.spawn(plan, |_| (Idle, Box::new(NoRefresh))).unwrap();
         let end = supervisor.wait(Duration::from_secs(5));
         assert_eq!(end, End::InstanceFenced { instance_id: "slot-3".to_owned() });
         assert_eq!(health.read().failures, 2);
@@ -410,7 +415,7 @@ mod tests {
     #[test]
     fn a_stop_ends_the_wait_for_the_next_build() {
         let (mut supervisor, stop) = supervise(&[BrokerErrorKind::NotAuthorized; 8]);
-        supervisor.spawn(plan(), |_| Idle).unwrap();
+        supervisor.spawn(plan(), |_| (Idle, Box::new(NoRefresh))).unwrap();
         stop.request(StopLevel::Drain);
         assert_eq!(supervisor.wait(Duration::from_secs(5)), End::Stopped);
     }

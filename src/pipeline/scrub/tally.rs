@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::pipeline::ingest::SeverityCounts;
 use crate::pipeline::metric::{Metric, MetricUpdate};
 use crate::pipeline::record::Severity;
 
@@ -16,10 +17,12 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// One record of a tenant and service (empty when unknown).
-    pub(super) fn record(&mut self, tenant: &str, service: &str, severity: Severity) {
+    /// Log records of a tenant and service (empty when unknown) by severity.
+    pub(super) fn records(&mut self, tenant: &str, service: &str, severities: &SeverityCounts) {
         let row = self.records.entry((Arc::from(tenant), Arc::from(service))).or_default();
-        row[severity as usize] += 1;
+        for (total, &count) in row.iter_mut().zip(severities) {
+            *total += u64::from(count);
+        }
     }
 
     /// Bytes read and written.
@@ -73,8 +76,7 @@ mod tests {
     #[test]
     fn what_is_taken_is_gone() {
         let mut tally = Tally::default();
-        tally.record("t", "s", Severity::Error);
-        tally.record("t", "s", Severity::Error);
+        tally.records("t", "s", &[0, 0, 0, 0, 0, 2, 0]);
         tally.add(Metric::RecordsMasked, &["too_long"], 1);
         tally.bytes(10, 8);
         let updates = tally.take();
