@@ -1,6 +1,6 @@
 //! What a scan of one record is told, what it finds, and what is decided once all of it was seen.
 
-use super::finding::{EntityKind, Finding, Partial, Position, Scope, StrictReason};
+use super::finding::{EntityKind, Finding, Partial, Position, Scope, StrictReason, Surface};
 use super::gate::{Gate, Verdict};
 use super::json::Document;
 use super::phone::{Candidate, PhoneFinder};
@@ -9,6 +9,7 @@ use super::rules::{Rule, Score, THRESHOLD_BALANCED, THRESHOLD_STRICT};
 use super::token::token_at;
 use super::views::Decoded;
 use super::walk::Walk;
+use crate::pipeline::limits::{FINDING_BYTES, FINDINGS_FREE, WEIGHED_BYTES, WEIGHED_FREE};
 
 /// Digits that two spellings of one number have in common at their ends.
 pub(super) const CONFIRMING_DIGITS: usize = 9;
@@ -30,6 +31,8 @@ pub(super) struct Settings<'a> {
     pub(super) is_fragment: bool,
     /// The bytes are what a first round wrote: fields that are always redacted are so already.
     pub(super) is_output: bool,
+    /// The bytes name somebody or something.
+    pub(super) is_identity: bool,
     pub(super) has_field_rules: bool,
     pub(super) has_allow_list: bool,
     pub(super) keeps_message_ids: bool,
@@ -49,6 +52,7 @@ impl<'a> Settings<'a> {
             blind,
             is_fragment: scope.partial != Partial::Whole,
             is_output: false,
+            is_identity: matches!(scope.surface, Surface::Key | Surface::Identity),
             has_field_rules: rules.has_field_rules(),
             has_allow_list: rules.has_allow_list(),
             may_pass_gate: !blind && !rules.has_field_rules() && rules.patterns().next().is_none(),
@@ -101,6 +105,9 @@ pub(super) struct Engine {
     pub(super) judged: Option<usize>,
     /// Only what holds a spot of the gate is looked at.
     pub(super) only_spots: bool,
+    /// How many stretches of digits may still be weighed.
+    pub(super) budget: usize,
+    pub(super) findings_max: usize,
 }
 
 impl Engine {
@@ -123,6 +130,11 @@ impl Engine {
         self.findings.clear();
         self.rejected.clear();
         self.paths.0.clear();
+        self.budget = WEIGHED_FREE + input.len() / WEIGHED_BYTES;
+        self.findings_max = match settings.blind {
+            true => settings.caps.findings,
+            false => settings.caps.findings.min(FINDINGS_FREE + input.len() / FINDING_BYTES),
+        };
         self.judged = settings.may_pass_gate.then_some(input.len());
         let verdict = match settings.may_pass_gate {
             true => self.gate.judge(input, settings.threshold),
@@ -138,6 +150,7 @@ impl Engine {
             self.only_spots = false;
             self.findings.clear();
             self.rejected.clear();
+            self.budget = WEIGHED_FREE + input.len() / WEIGHED_BYTES;
             Walk::new(self, settings).record(input)?;
         }
         self.confirm();
@@ -206,7 +219,7 @@ const NAME_END_BYTES_MAX: usize = 8;
 fn is_bracketed(text: &[u8]) -> bool {
     let is_quote = |byte: &u8| matches!(byte, b'"' | b'\\');
     let quotes = text.iter().take_while(|byte| is_quote(byte)).count();
-    token_at(&text[quotes..]).is_some_and(|len| text[quotes + len..].iter().all(|b| is_quote(b)))
+    token_at(&text[quotes..]).is_some_and(|len| text[quotes + len..].iter().all(is_quote))
 }
 
 /// Sorts findings and joins those that overlap; the longer one names the whole.

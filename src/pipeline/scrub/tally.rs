@@ -9,7 +9,7 @@ use crate::pipeline::record::Severity;
 /// Counts of one transaction. Keys are few: tenants and services seen within 100 ms.
 #[derive(Default)]
 pub(super) struct Tally {
-    records: BTreeMap<(Arc<str>, Arc<str>), [u64; Severity::ALL.len()]>,
+    records: BTreeMap<Arc<str>, BTreeMap<Arc<str>, [u64; Severity::ALL.len()]>>,
     counts: BTreeMap<(Metric, Vec<Arc<str>>), u64>,
     bytes_in: u64,
     bytes_out: u64,
@@ -18,8 +18,15 @@ pub(super) struct Tally {
 impl Tally {
     /// One record of a tenant and service (empty when unknown).
     pub(super) fn record(&mut self, tenant: &str, service: &str, severity: Severity) {
-        let row = self.records.entry((Arc::from(tenant), Arc::from(service))).or_default();
-        row[severity as usize] += 1;
+        // The names are seldom new: nothing is allocated for those that are not.
+        if !self.records.contains_key(tenant) {
+            self.records.insert(Arc::from(tenant), BTreeMap::new());
+        }
+        let services = self.records.get_mut(tenant).expect("just put in where it was missing");
+        match services.get_mut(service) {
+            Some(row) => row[severity as usize] += 1,
+            None => services.entry(Arc::from(service)).or_default()[severity as usize] += 1,
+        }
     }
 
     /// Bytes read and written.
@@ -39,11 +46,15 @@ impl Tally {
     /// Everything counted, and an empty tally.
     pub(super) fn take(&mut self) -> Vec<MetricUpdate> {
         let mut updates = Vec::new();
-        for ((tenant, service), row) in std::mem::take(&mut self.records) {
+        let records = std::mem::take(&mut self.records);
+        let rows = records.iter().flat_map(|(tenant, services)| {
+            services.iter().map(move |(service, row)| (tenant, service, row))
+        });
+        for (tenant, service, row) in rows {
             for severity in Severity::ALL {
                 let count = row[severity as usize];
                 if count > 0 {
-                    let labels = [&*tenant, &*service, severity.name()];
+                    let labels = [&**tenant, &**service, severity.name()];
                     updates.push(Metric::LogRecords.update(&labels, as_value(count)));
                 }
             }
