@@ -14,6 +14,7 @@ use crate::daemon::clock::SystemClock;
 use crate::daemon::http;
 use crate::daemon::keys::KeyMaterial;
 use crate::daemon::metrics::Metrics;
+use crate::daemon::policy::PolicyCell;
 use crate::daemon::service::{RegistrySink, Service, StartFacts};
 use crate::daemon::shard::{NoFaults, Stop, StopLevel};
 use crate::daemon::supervisor::{End, Supervisor};
@@ -28,10 +29,13 @@ pub(super) struct EmbeddedDaemon {
     pub(super) metrics: Arc<Metrics>,
     /// Where /metrics answers, when it does.
     pub(super) address: Option<SocketAddr>,
+    /// The redaction rules in force.
+    pub(super) policy: PolicyCell,
+    /// What signals are handled on.
+    pub(super) runtime: tokio::runtime::Runtime,
     kill: Arc<KillSwitch>,
     stop: Stop,
     supervisor: JoinHandle<End>,
-    runtime: tokio::runtime::Runtime,
 }
 
 /// Ends the first SCRUB shard as abruptly as `kill -9` ends a process, when told to.
@@ -81,7 +85,8 @@ impl EmbeddedDaemon {
             record_bytes_max: PRODUCED_RECORD_BYTES_MAX,
         };
         let instance = settings.group.instance.clone().unwrap_or_else(|| "local".to_owned());
-        let service = Service::new(Arc::clone(&settings), Arc::new(keys), facts, instance);
+        let service = Service::new(Arc::clone(&settings), Arc::new(keys), facts, instance)
+            .map_err(|error| Failure::new(Exit::Config, format!("redact: {error}")))?;
         let conductor: Arc<dyn Conductor> = Arc::<KillSwitch>::clone(&kill);
         let connector = EmbeddedConnector::conducted(cluster.clone(), conductor);
         let sink = Arc::new(RegistrySink { metrics: Arc::clone(&metrics), clock });
@@ -109,7 +114,8 @@ impl EmbeddedDaemon {
         };
         let grace = settings.run.shutdown_timeout;
         let supervisor = std::thread::spawn(move || supervisor.wait(grace));
-        Ok(Self { cluster, metrics, address, kill, stop, supervisor, runtime })
+        let policy = service.policy().clone();
+        Ok(Self { cluster, metrics, address, policy, runtime, kill, stop, supervisor })
     }
 
     /// Kills a SCRUB shard at its next commit; its supervisor builds it anew.

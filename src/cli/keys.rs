@@ -12,6 +12,7 @@ use crate::daemon::keys::{
     self, KeysError, certificate_text, change_keyring, open_or_create, random,
 };
 use crate::pipeline::record::{TenantId, Timestamp};
+use crate::pipeline::redact::sentinel::Canary;
 use crate::pipeline::redact::token::EpochId;
 use crate::settings::Settings;
 
@@ -29,6 +30,8 @@ enum KeysCommand {
     Rotate(TenantArguments),
     /// Destroy keys: their tokens can never be linked again
     Shred(ShredArguments),
+    /// Print the log lines to plant for the tenants of sentinel.canaries
+    Canaries,
     /// Certify an instance's public key with the deployment key of the folder
     Certify(CertifyArguments),
 }
@@ -72,6 +75,7 @@ pub(super) fn run(common: &Common, arguments: &KeysArguments) -> Result<Exit, Fa
     let now = SystemClock::new().now();
     match &arguments.command {
         KeysCommand::Create(TenantArguments { tenant: None, .. }) => create(&settings, kek, now),
+        KeysCommand::Canaries => canaries(&settings, kek, now),
         KeysCommand::Create(tenant) => {
             let (tenant, from) =
                 (tenant_of(tenant.tenant.as_deref())?, time_of(tenant.not_before.as_deref(), now)?);
@@ -113,6 +117,18 @@ pub(super) fn run(common: &Common, arguments: &KeysArguments) -> Result<Exit, Fa
         }
         KeysCommand::Certify(certify) => certify_instance(&settings, certify),
     }
+}
+
+fn canaries(settings: &Settings, kek: Option<&str>, now: Timestamp) -> Result<Exit, Failure> {
+    if settings.canaries.is_empty() {
+        let message = "sentinel.canaries: is empty; name the tenants that get one";
+        return Err(Failure::new(Exit::Config, message));
+    }
+    let keys = open_or_create(&settings.keys.folder, kek, &settings.deployment, now)?;
+    let seed = keys.canary_seed();
+    let line = |tenant| format!("{}\n", Canary::new(&seed, tenant).line(tenant));
+    print(&settings.canaries.iter().map(line).collect::<String>())?;
+    Ok(Exit::Success)
 }
 
 fn create(settings: &Settings, kek: Option<&str>, now: Timestamp) -> Result<Exit, Failure> {

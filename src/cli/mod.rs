@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub mod exit;
 
+mod alerts;
 mod audit;
 mod check;
 mod demo;
@@ -22,6 +23,7 @@ mod pipe;
 mod preview;
 mod records;
 mod redact;
+mod reload;
 mod run;
 mod topics;
 
@@ -44,6 +46,7 @@ Settings   init     write a short settings file
            topics   create, check or grow the topics
 Trust      audit    verify the audit trail of a topic or a file
            keys     create, rotate or shred keys
+           alerts   reset what a stopped partition of the alerts remembers
 
 Options for every command:
   -c, --config FILE     settings file (repeatable, later ones win)
@@ -111,6 +114,8 @@ enum Command {
     Audit(audit::AuditArguments),
     /// Create, rotate or shred keys
     Keys(keys::KeysArguments),
+    /// Reset what a stopped partition of the alerts remembers
+    Alerts(alerts::AlertsArguments),
 }
 
 /// Runs the command line `arguments` (the program's name first) and says how it ended. Errors go
@@ -158,6 +163,7 @@ fn dispatch(line: CommandLine) -> Result<Exit, Failure> {
         Command::Topics(arguments) => topics::run(&common, &arguments),
         Command::Audit(arguments) => audit::run(&common, &arguments),
         Command::Keys(arguments) => keys::run(&common, &arguments),
+        Command::Alerts(arguments) => alerts::run(&common, &arguments),
     }
 }
 

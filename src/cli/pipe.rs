@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use clap::Args;
@@ -12,6 +14,7 @@ use clap::Args;
 use super::Common;
 use super::embedded::EmbeddedDaemon;
 use super::exit::{Exit, Failure};
+use super::reload::Reload;
 use crate::daemon::broker::embedded::{Body, Cluster};
 use crate::daemon::clock::{Clock, SystemClock};
 use crate::daemon::keys::open_or_create;
@@ -34,28 +37,36 @@ pub(super) struct PipeArguments {
 const SOURCE: &str = "pipe";
 
 pub(super) fn run(common: &Common, arguments: &PipeArguments) -> Result<Exit, Failure> {
-    let settings = Arc::new(Settings::new(&common.load(flags(arguments))?)?);
+    let loaded = common.load(flags(arguments))?;
+    let settings = Arc::new(Settings::new(&loaded)?);
     telemetry::start(settings.log.format, &settings.log.filter)
         .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     let clock = SystemClock::new();
     let kek = settings.keys.encryption_key.as_ref().map(|secret| secret.reveal());
     let keys = open_or_create(&settings.keys.folder, kek, &settings.deployment, clock.now())?;
     let daemon = EmbeddedDaemon::start(Arc::clone(&settings), keys, 1, clock)?;
+    Reload::new(common.clone(), flags(arguments), loaded, daemon.policy.clone())
+        .on_hang_up(&daemon.runtime, Arc::clone(&daemon.metrics), clock)
+        .map_err(|error| Failure::io("SIGHUP", &error))?;
     let files = match &arguments.out {
         Some(folder) => Some(OutFiles::make(folder)?),
         None => None,
     };
-    let mut pump =
-        Pump { cluster: daemon.cluster.clone(), settings, files, sent: 0, printed: 0, clock };
-    match &arguments.file {
+    let progress = Arc::new(Progress::default());
+    let feeder = Feeder { cluster: daemon.cluster.clone(), progress: Arc::clone(&progress), clock };
+    let file = match &arguments.file {
         Some(path) => {
-            let file =
-                File::open(path).map_err(|e| Failure::io(&path.display().to_string(), &e))?;
-            pump.feed(BufReader::new(file))?;
+            Some(File::open(path).map_err(|e| Failure::io(&path.display().to_string(), &e))?)
         }
-        None => pump.feed(std::io::stdin().lock())?,
-    }
-    pump.wait_for(pump.sent)?;
+        None => None,
+    };
+    let fed = std::thread::spawn(move || match file {
+        Some(file) => feeder.feed(BufReader::new(file)),
+        None => feeder.feed(std::io::stdin().lock()),
+    });
+    let mut pump = Pump { cluster: daemon.cluster.clone(), settings, files, progress, clock };
+    pump.print_all(&fed)?;
+    fed.join().map_err(|_panic| Failure::new(Exit::Software, "reading the input failed"))??;
     let metrics = Arc::clone(&daemon.metrics);
     daemon.stop()?;
     pump.finish(&metrics.render(Exposition::Text))?;
@@ -104,18 +115,22 @@ impl OutFiles {
     }
 }
 
-/// Lines in, redacted lines out, never more than a bounded number in between.
-struct Pump {
+/// How far both ends are.
+#[derive(Default)]
+struct Progress {
+    sent: AtomicI64,
+    printed: AtomicI64,
+}
+
+/// Lines in, never more than a bounded number ahead of what is out.
+struct Feeder {
     cluster: Cluster,
-    settings: Arc<Settings>,
-    files: Option<OutFiles>,
-    sent: i64,
-    printed: i64,
+    progress: Arc<Progress>,
     clock: SystemClock,
 }
 
-impl Pump {
-    fn feed(&mut self, mut lines: impl BufRead) -> Result<(), Failure> {
+impl Feeder {
+    fn feed(&self, mut lines: impl BufRead) -> Result<(), Failure> {
         let source = TopicPartition::new(SOURCE, 0);
         let mut line = Vec::new();
         loop {
@@ -128,40 +143,51 @@ impl Pump {
             }
             let text = line.strip_suffix(b"\n").unwrap_or(&line);
             let text = text.strip_suffix(b"\r").unwrap_or(text);
+            let body = Body::new(None, Some(text));
+            let sent = self.progress.sent.load(Ordering::Acquire) + 1;
             self.cluster
-                .produce(&source, Some(self.clock.now()), Body::new(None, Some(text)))
-                .map_err(|error| {
-                    Failure::new(Exit::Data, format!("line {}: {error}", self.sent + 1))
-                })?;
-            self.sent += 1;
-            if self.sent - self.printed >= PIPE_RECORDS_AHEAD_MAX {
-                self.wait_for(self.sent - PIPE_RECORDS_AHEAD_MAX / 2)?;
+                .produce(&source, Some(self.clock.now()), body)
+                .map_err(|error| Failure::new(Exit::Data, format!("line {sent}: {error}")))?;
+            self.progress.sent.store(sent, Ordering::Release);
+            while sent - self.progress.printed.load(Ordering::Acquire) >= PIPE_RECORDS_AHEAD_MAX {
+                self.cluster.wait(self.cluster.version(), self.clock.now().plus_millis(50));
             }
         }
     }
+}
 
-    /// Prints redacted lines until `count` of them are out.
-    fn wait_for(&mut self, count: i64) -> Result<(), Failure> {
+/// Redacted lines out, as they come.
+struct Pump {
+    cluster: Cluster,
+    settings: Arc<Settings>,
+    files: Option<OutFiles>,
+    progress: Arc<Progress>,
+    clock: SystemClock,
+}
+
+impl Pump {
+    /// Prints redacted lines until everything that was fed is out.
+    fn print_all<T>(&mut self, feeder: &JoinHandle<T>) -> Result<(), Failure> {
         let redacted = TopicPartition::new(self.settings.names.redacted.topic(SOURCE), 0);
         let mut progressed = self.clock.monotonic();
-        while self.printed < count {
-            let seen = self.cluster.version();
-            let before = self.printed;
-            self.print(&redacted)?;
-            if self.printed > before {
-                progressed = self.clock.monotonic();
-            } else if self.clock.monotonic() - progressed > Duration::from_millis(PIPE_STALL_MS_MAX)
-            {
-                let message = format!(
-                    "nothing came out for {PIPE_STALL_MS_MAX} ms behind line {}",
-                    self.printed
-                );
-                return Err(Failure::new(Exit::Software, message));
-            } else {
-                self.cluster.wait(seen, self.clock.now().plus_millis(50));
+        loop {
+            let (seen, ended) = (self.cluster.version(), feeder.is_finished());
+            let sent = self.progress.sent.load(Ordering::Acquire);
+            let before = self.progress.printed.load(Ordering::Acquire);
+            if before == sent && ended {
+                return Ok(());
             }
+            self.print(&redacted)?;
+            let now = self.clock.monotonic();
+            if before == sent || self.progress.printed.load(Ordering::Acquire) > before {
+                progressed = now;
+            } else if now - progressed > Duration::from_millis(PIPE_STALL_MS_MAX) {
+                let message =
+                    format!("nothing came out for {PIPE_STALL_MS_MAX} ms behind line {before}");
+                return Err(Failure::new(Exit::Software, message));
+            }
+            self.cluster.wait(seen, self.clock.now().plus_millis(50));
         }
-        Ok(())
     }
 
     fn print(&mut self, redacted: &TopicPartition) -> Result<(), Failure> {
@@ -181,18 +207,17 @@ impl Pump {
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
             other => other.map_err(|error| Failure::io("stdout", &error))?,
         }
-        self.printed += count;
-        self.forget(redacted, to)
+        let printed = self.progress.printed.fetch_add(count, Ordering::AcqRel) + count;
+        self.forget(redacted, to, printed)
     }
 
     /// What is out is no longer kept.
-    fn forget(&self, redacted: &TopicPartition, to: i64) -> Result<(), Failure> {
+    fn forget(&self, redacted: &TopicPartition, to: i64, printed: i64) -> Result<(), Failure> {
         let failed = |error| Failure::new(Exit::Software, format!("embedded broker: {error}"));
         self.cluster.delete_records(redacted, to).map_err(failed)?;
         let source = TopicPartition::new(SOURCE, 0);
         // One record stays: a restore compares the last sealed one with its commitment.
-        let before = self.printed.saturating_sub(1);
-        self.cluster.delete_records(&source, before).map_err(failed)
+        self.cluster.delete_records(&source, printed.saturating_sub(1)).map_err(failed)
     }
 
     fn finish(mut self, metrics: &str) -> Result<(), Failure> {

@@ -9,14 +9,14 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::exit::{Exit, Failure};
-use super::records::{Found, Lens};
+use super::records::{Change, Found, Lens, differing};
 use super::redact::policy_file;
 use super::topics::ADMIN_TIMEOUT;
 use super::{Common, print};
 use crate::daemon::broker::BrokerError;
 use crate::daemon::reader::{KafkaReader, TopicReader};
 use crate::pipeline::record::{SourceRecord, TopicPartition};
-use crate::pipeline::redact::{Disposition, Partial, Scope, Surface, SurfaceClass};
+use crate::pipeline::redact::{Disposition, Partial, Policy, Scope, Surface};
 use crate::settings::Settings;
 
 const IN_MEMORY: &str = "writing to a string does not fail";
@@ -32,7 +32,7 @@ pub(super) struct PreviewArguments {
     /// host:port of the brokers, separated by commas
     #[arg(long, value_name = "LIST")]
     brokers: Option<String>,
-    /// Policy to apply: a file with a [redact] table, or its keys at top level
+    /// Compare with this policy: a file with a [redact] table, or its keys at top level
     #[arg(long, value_name = "FILE")]
     policy: Option<PathBuf>,
     /// Show the values too
@@ -42,20 +42,12 @@ pub(super) struct PreviewArguments {
 
 pub(super) fn run(common: &Common, arguments: &PreviewArguments) -> Result<Exit, Failure> {
     let settings = Settings::new(&common.load(brokers_flag(arguments.brokers.as_deref()))?)?;
+    let candidate = match &arguments.policy {
+        Some(file) => Some(Arc::new(policy_file(file)?)),
+        None => None,
+    };
     let mut reader = connect(&settings)?;
-    let policy = match &arguments.policy {
-        Some(file) => Arc::new(policy_file(file)?),
-        None => Arc::clone(&settings.policy),
-    };
-    let mut tally = Tally {
-        lens: Lens::new(&settings, policy, None),
-        show_values: arguments.show_values,
-        out: Vec::new(),
-        records: 0,
-        with_findings: 0,
-        others: BTreeMap::new(),
-        found: BTreeMap::new(),
-    };
+    let mut tally = Tally::new(&settings, candidate.clone(), arguments.show_values);
     let mut failed = Ok(());
     for (topic_partition, from, to) in tails(&mut reader, &arguments.topic, arguments.last.into())?
     {
@@ -66,7 +58,17 @@ pub(super) fn run(common: &Common, arguments: &PreviewArguments) -> Result<Exit,
         })?;
     }
     failed?;
-    print(&tally.report(&arguments.topic))?;
+    let mut report = String::new();
+    if let Some(candidate) = candidate {
+        let in_force = &settings.policy;
+        writeln!(report, "in force  {}\ncandidate {}", in_force.identity(), candidate.identity())
+            .expect(IN_MEMORY);
+        if Policy::is_loosening(in_force, &candidate) {
+            report.push_str("the candidate may let something pass that is redacted now\n");
+        }
+    }
+    report.push_str(&tally.report(&arguments.topic));
+    print(&report)?;
     Ok(Exit::Success)
 }
 
@@ -124,24 +126,47 @@ fn shares(held: &[i64], wanted: i64) -> Vec<i64> {
 }
 
 struct Tally {
+    /// The policy in force.
     lens: Lens,
+    /// The one it is compared with.
+    candidate: Option<Lens>,
     show_values: bool,
-    out: Vec<u8>,
     records: u64,
-    with_findings: u64,
+    /// Records with findings, or, in a comparison, that would change.
+    matching: u64,
     /// Records that were not redacted in the ordinary way, by reason.
     others: BTreeMap<String, u64>,
-    /// By service, place, kind and class.
-    found: BTreeMap<(String, String, String, SurfaceClass), u64>,
+    /// By service, place, kind and what about it: its class, or how it would change.
+    found: BTreeMap<(String, String, String, &'static str), u64>,
+}
+
+/// Key, value or a header under one policy.
+struct Part {
+    /// Where it is, when it is not the value.
+    name: Option<String>,
+    found: Vec<Found>,
+    redacted: Vec<u8>,
 }
 
 impl Tally {
+    fn new(settings: &Settings, candidate: Option<Arc<Policy>>, show_values: bool) -> Self {
+        Self {
+            lens: Lens::new(settings, Arc::clone(&settings.policy), None),
+            candidate: candidate.map(|policy| Lens::new(settings, policy, None)),
+            show_values,
+            records: 0,
+            matching: 0,
+            others: BTreeMap::new(),
+            found: BTreeMap::new(),
+        }
+    }
+
     /// Counts one record; what it returns is to be printed.
     fn take(&mut self, record: &SourceRecord<'_>) -> String {
-        let facts = self.lens.facts(record);
-        let value = record.value.unwrap_or_default();
-        let report = self.lens.redact(record, &facts, &mut self.out);
-        match report.disposition {
+        let (service, disposition, parts) = parts_of(&mut self.lens, record);
+        let compared = self.candidate.as_mut().map(|lens| parts_of(lens, record));
+        let disposition = compared.as_ref().map_or(disposition, |(_, own, _)| *own);
+        match disposition {
             Disposition::NotText(name) => {
                 *self.others.entry(format!("not text: {name}")).or_default() += 1
             }
@@ -150,57 +175,139 @@ impl Tally {
             }
             _ => {}
         }
-        let place = |path: String| if path.is_empty() { "(text)".to_owned() } else { path };
-        let mut all: Vec<(String, Found)> =
-            self.lens.found(value).into_iter().map(|one| (place(one.path.clone()), one)).collect();
-        let pieces =
-            record.headers.iter().map(|header| (Surface::Header(header.name), header.value));
-        for (surface, bytes) in std::iter::once((Surface::Key, record.key)).chain(pieces) {
-            let bytes = bytes.unwrap_or_default();
-            let name = match surface {
-                Surface::Header(name) => {
-                    let scope = Scope { surface: Surface::Header(""), ..facts.scope(record) };
-                    self.lens.redactor().redact_in(&scope, name.as_bytes(), &mut self.out);
-                    format!("(header {})", String::from_utf8_lossy(&self.out))
+        let mut all: Vec<(&'static str, &Part, &Found)> = Vec::new();
+        match &compared {
+            None => {
+                for part in &parts {
+                    all.extend(part.found.iter().map(|one| (one.class.name(), part, one)));
                 }
-                _ => "(record key)".to_owned(),
-            };
-            let scope = Scope { surface, partial: Partial::Whole, ..facts.scope(record) };
-            self.lens.redactor().redact_in(&scope, bytes, &mut self.out);
-            all.extend(self.lens.found(bytes).into_iter().map(|one| (name.clone(), one)));
+            }
+            Some((_, _, others)) => {
+                for (own, other) in parts.iter().zip(others) {
+                    if own.redacted != other.redacted {
+                        let changes = differing(&own.found, &other.found);
+                        all.extend(changes.into_iter().map(|(how, one)| (name_of(how), own, one)));
+                    }
+                }
+            }
         }
         self.records += 1;
-        self.with_findings += u64::from(!all.is_empty());
-        let service = facts.service.unwrap_or_else(|| "-".to_owned());
+        self.matching += u64::from(!all.is_empty());
         let mut shown = String::new();
-        for (place, one) in all {
+        for (what, part, one) in all {
+            let place = match &part.name {
+                Some(name) => name.clone(),
+                None if one.path.is_empty() => "(text)".to_owned(),
+                None => one.path.clone(),
+            };
             if self.show_values {
                 let (id, kind, value) = (record.id(), &one.kind, one.value.reveal());
-                writeln!(shown, "{id} {service} {place} {kind} {value:?}").expect(IN_MEMORY);
+                writeln!(shown, "{id} {service} {place} {kind} {what} {value:?}").expect(IN_MEMORY);
             }
-            *self.found.entry((service.clone(), place, one.kind, one.class)).or_default() += 1;
+            *self.found.entry((service.clone(), place, one.kind.clone(), what)).or_default() += 1;
         }
         shown
     }
 
     fn report(&self, topic: &str) -> String {
+        let matching = if self.candidate.is_some() { "would change" } else { "have findings" };
         let mut text =
-            format!("{topic}: {} records read, findings in {}\n", self.records, self.with_findings);
+            format!("{topic}: {} records read, {} {}\n", self.records, self.matching, matching);
         for (reason, count) in &self.others {
             writeln!(text, "{count:>8}  {reason}").expect(IN_MEMORY);
         }
-        for ((service, place, kind, class), count) in &self.found {
-            let class = class.name();
-            writeln!(text, "{count:>8}  {service:20} {place:32} {kind:7} {class}")
-                .expect(IN_MEMORY);
+        for ((service, place, kind, what), count) in &self.found {
+            writeln!(text, "{count:>8}  {service:20} {place:32} {kind:7} {what}").expect(IN_MEMORY);
         }
         text
+    }
+}
+
+/// What one policy finds and leaves of a record: service, how the value was redacted, and its parts.
+fn parts_of(lens: &mut Lens, record: &SourceRecord<'_>) -> (String, Disposition, Vec<Part>) {
+    let facts = lens.facts(record);
+    let mut redacted = Vec::new();
+    let disposition = lens.redact(record, &facts, &mut redacted).disposition;
+    let found = lens.found(record.value.unwrap_or_default());
+    let mut parts = vec![Part { name: None, found, redacted }];
+    let headers = record.headers.iter().map(|header| (Surface::Header(header.name), header.value));
+    for (surface, bytes) in std::iter::once((Surface::Key, record.key)).chain(headers) {
+        let bytes = bytes.unwrap_or_default();
+        let mut redacted = Vec::new();
+        let name = match surface {
+            Surface::Header(name) => {
+                let scope = Scope { surface: Surface::Header(""), ..facts.scope(record) };
+                lens.redactor().redact_in(&scope, name.as_bytes(), &mut redacted);
+                format!("(header {})", String::from_utf8_lossy(&redacted))
+            }
+            _ => "(record key)".to_owned(),
+        };
+        let scope = Scope { surface, partial: Partial::Whole, ..facts.scope(record) };
+        lens.redactor().redact_in(&scope, bytes, &mut redacted);
+        parts.push(Part { name: Some(name), found: lens.found(bytes), redacted });
+    }
+    (facts.service.unwrap_or_else(|| "-".to_owned()), disposition, parts)
+}
+
+const fn name_of(change: Change) -> &'static str {
+    match change {
+        Change::OnlyA => "no longer redacted",
+        Change::OnlyB => "newly redacted",
+        Change::Replacement => "replaced otherwise",
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::record::{Header, Timestamp};
+    use crate::settings::load::{Sources, load};
+
+    #[test]
+    fn a_candidate_is_compared_by_service_and_place() {
+        let settings = Settings::new(&load(&Sources::default()).unwrap()).unwrap();
+        let candidate: Policy = Policy::new(
+            &serde_json::from_str(
+                r#"{"regions":["IN"],"allow":{"emails":["desk@salon.example"]},"actions":{"phone":"mask"}}"#,
+            )
+            .unwrap(),
+        )
+        .unwrap();
+        let mut tally = Tally::new(&settings, Some(Arc::new(candidate)), true);
+        let topic_partition = TopicPartition::new("app.logs", 0);
+        let header = [Header { name: "from", value: Some(b"desk@salon.example") }];
+        let mut shown = String::new();
+        for value in [
+            r#"{"service":"api","text":"ring 98765 43210 please"}"#,
+            r#"{"service":"api","to":"desk@salon.example","cc":"asha@example.com"}"#,
+            r#"{"service":"api","phone":"+91 98765 43210"}"#,
+            r#"{"service":"api","text":"nothing"}"#,
+        ] {
+            let headers = if value.contains("phone") { &header[..] } else { &[] };
+            shown += &tally.take(&SourceRecord {
+                topic_partition: &topic_partition,
+                offset: 0,
+                timestamp: Timestamp::EPOCH,
+                key: None,
+                value: Some(value.as_bytes()),
+                headers,
+            });
+        }
+        let report = tally.report("app.logs");
+        assert!(report.starts_with("app.logs: 4 records read, 3 would change\n"), "{report}");
+        for line in [
+            "1  api (header from) email no longer redacted",
+            "1  api phone phone replaced otherwise",
+            "1  api text phone newly redacted",
+            "1  api to email no longer redacted",
+        ] {
+            let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
+            let found = report.lines().any(|one| squeezed(one) == squeezed(line));
+            assert!(found, "{line}: {report}");
+        }
+        assert_eq!(report.lines().count(), 5, "{report}");
+        assert!(shown.contains("98765 43210") && !shown.contains("asha"), "{shown}");
+    }
 
     #[test]
     fn shares_are_even_and_never_more_than_held() {

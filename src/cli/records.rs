@@ -49,6 +49,36 @@ impl Value {
     }
 }
 
+/// How a finding differs between two policies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Change {
+    OnlyA,
+    OnlyB,
+    /// Found by both, another replacement.
+    Replacement,
+}
+
+/// What differs between the findings of two policies in a text whose redacted forms differ.
+pub(super) fn differing<'f>(a: &'f [Found], b: &'f [Found]) -> Vec<(Change, &'f Found)> {
+    let same = |one: &Found, other: &Found| {
+        (one.start, one.end) == (other.start, other.end) && one.kind == other.kind
+    };
+    // Findings are in order and do not overlap.
+    let only = |these: &'f [Found], those: &[Found], change| -> Vec<(Change, &'f Found)> {
+        let known = |one: &Found| {
+            let at = those.partition_point(|other| other.start < one.start);
+            those.get(at).is_some_and(|other| same(one, other))
+        };
+        these.iter().filter(|one| !known(one)).map(|one| (change, one)).collect()
+    };
+    let mut all = only(a, b, Change::OnlyA);
+    all.extend(only(b, a, Change::OnlyB));
+    if all.is_empty() {
+        all.extend(b.iter().map(|one| (Change::Replacement, one)));
+    }
+    all
+}
+
 impl fmt::Debug for Value {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "Value({} bytes)", self.0.len())

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::exit::{Exit, Failure};
-use super::records::{Found, Lens, read_line, split_end, tenant_argument};
+use super::records::{Change, Found, Lens, differing, read_line, split_end, tenant_argument};
 use super::{Common, print};
 use crate::daemon::clock::{Clock, SystemClock};
 use crate::pipeline::emit::dead_letter_stub;
@@ -184,22 +184,11 @@ fn filter(
     output.flush().map_err(Stop::Output)
 }
 
-/// How a span differs between two policies.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Change {
-    OnlyA,
-    OnlyB,
-    /// Found by both, another replacement.
-    Replacement,
-}
-
-impl Change {
-    const fn name(self) -> &'static str {
-        match self {
-            Self::OnlyA => "only in A",
-            Self::OnlyB => "only in B",
-            Self::Replacement => "replaced otherwise",
-        }
+const fn name_of(change: Change) -> &'static str {
+    match change {
+        Change::OnlyA => "only in A",
+        Change::OnlyB => "only in B",
+        Change::Replacement => "replaced otherwise",
     }
 }
 
@@ -249,7 +238,7 @@ fn diff(
     let mut report = format!("{lines} lines, {changed} would change\n");
     for ((change, kind, path), count) in &changes {
         let path = if path.is_empty() { "-" } else { path };
-        writeln!(report, "{count:>8}  {:18} {kind:8} {path}", change.name()).expect(IN_MEMORY);
+        writeln!(report, "{count:>8}  {:18} {kind:8} {path}", name_of(*change)).expect(IN_MEMORY);
     }
     print(&report)?;
     Ok(Exit::Success)
@@ -259,23 +248,12 @@ const IN_MEMORY: &str = "writing to a string does not fail";
 
 /// Counts what differs and describes each, values included.
 fn compare([a, b]: [Vec<Found>; 2], changes: &mut Changes) -> Vec<String> {
-    let key = |one: &Found| (one.start, one.end, one.kind.clone());
-    let mut differing: Vec<(Change, &Found)> = Vec::new();
-    let only = |these: &[Found], those: &[Found]| -> Vec<usize> {
-        let known: std::collections::BTreeSet<_> = those.iter().map(key).collect();
-        (0..these.len()).filter(|&at| !known.contains(&key(&these[at]))).collect()
-    };
-    differing.extend(only(&a, &b).into_iter().map(|at| (Change::OnlyA, &a[at])));
-    differing.extend(only(&b, &a).into_iter().map(|at| (Change::OnlyB, &b[at])));
-    if differing.is_empty() {
-        differing.extend(b.iter().map(|one| (Change::Replacement, one)));
-    }
     let mut details = Vec::new();
-    for (change, one) in differing {
+    for (change, one) in differing(&a, &b) {
         *changes.entry((change, one.kind.clone(), one.path.clone())).or_default() += 1;
         details.push(format!(
             "{}: {} {} {}..{} {:?}",
-            change.name(),
+            name_of(change),
             one.kind,
             one.path,
             one.start,

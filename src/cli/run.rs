@@ -7,6 +7,7 @@ use clap::Args;
 
 use super::Common;
 use super::exit::{Exit, Failure};
+use super::reload::Reload;
 use super::topics::{ADMIN_TIMEOUT, discover};
 use crate::daemon::broker::kafka::KafkaConnector;
 use crate::daemon::clock::{Clock, SystemClock};
@@ -36,7 +37,8 @@ pub(super) struct RunArguments {
 }
 
 pub(super) fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Failure> {
-    let loaded = common.load(arguments.flags())?;
+    let flags = arguments.flags();
+    let loaded = common.load(flags.clone())?;
     let settings = Arc::new(Settings::new(&loaded)?);
     require(&settings)?;
     telemetry::start(settings.log.format, &settings.log.filter)
@@ -53,8 +55,10 @@ pub(super) fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Fail
     }
     let facts = prepare_topics(&settings)?;
     let instance = settings.group.instance.clone().unwrap_or_else(unique_instance);
-    let service = Service::new(Arc::clone(&settings), Arc::new(keys), facts, instance);
-    let end = serve(&settings, &service, clock)?;
+    let service = Service::new(Arc::clone(&settings), Arc::new(keys), facts, instance)
+        .map_err(|error| Failure::new(Exit::Config, format!("redact: {error}")))?;
+    let reload = Reload::new(common.clone(), flags, loaded, service.policy().clone());
+    let end = serve(&settings, &service, reload, clock)?;
     Ok(match end {
         End::Stopped => Exit::Success,
         End::Stuck => {
@@ -128,7 +132,12 @@ fn prepare_topics(settings: &Settings) -> Result<StartFacts, Failure> {
     Ok(topology.start_facts(&admin, &reader, settings)?)
 }
 
-fn serve(settings: &Settings, service: &Service, clock: SystemClock) -> Result<End, Failure> {
+fn serve(
+    settings: &Settings,
+    service: &Service,
+    reload: Reload,
+    clock: SystemClock,
+) -> Result<End, Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .thread_name("blotter-http")
@@ -149,6 +158,9 @@ fn serve(settings: &Settings, service: &Service, clock: SystemClock) -> Result<E
     };
     let stop = Stop::default();
     runtime.spawn(signals(stop.clone()));
+    reload
+        .on_hang_up(&runtime, Arc::clone(&metrics), clock)
+        .map_err(|error| Failure::io("SIGHUP", &error))?;
     let sink = RegistrySink { metrics: Arc::clone(&metrics), clock };
     let connector = KafkaConnector::new(settings.kafka.clone())
         .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;

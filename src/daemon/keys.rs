@@ -39,6 +39,15 @@ pub struct KeyMaterial {
     pub created: Vec<PathBuf>,
 }
 
+impl KeyMaterial {
+    /// What canaries are made from: the same in every process that shares the keyring, whatever
+    /// epoch is in force. A canary is no secret, it only must not be guessed by chance.
+    #[must_use]
+    pub fn canary_seed(&self) -> Vec<u8> {
+        format!("blotter/canary/v1/{}", self.keyring_id).into_bytes()
+    }
+}
+
 /// Keys that can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeysError {

@@ -10,7 +10,7 @@ use prometheus::{CounterVec, GaugeVec, HistogramOpts, HistogramVec, Opts, TextEn
 use crate::pipeline::limits::{
     METRIC_SERIES_IDLE_MS_MAX, METRIC_SERIES_PER_FAMILY_MAX, METRIC_SERIES_TOTAL_MAX,
 };
-use crate::pipeline::metric::{METRICS, Metric, MetricKind, MetricRow, MetricUpdate};
+use crate::pipeline::metric::{METRICS, Metric, MetricKind, MetricRow, MetricSeries, MetricUpdate};
 use crate::pipeline::record::Timestamp;
 
 /// Label value of everything past a cap.
@@ -31,7 +31,7 @@ enum Family {
 
 #[derive(Default)]
 struct Series {
-    last_used: HashMap<(Metric, Vec<Arc<str>>), Timestamp>,
+    last_used: HashMap<MetricSeries, Timestamp>,
     per_family: HashMap<Metric, usize>,
 }
 
@@ -97,11 +97,13 @@ impl Metrics {
             .filter(|(_, used)| now.millis_since(**used) > METRIC_SERIES_IDLE_MS_MAX)
             .map(|(key, _)| key.clone())
             .collect();
-        for key in idle {
-            self.remove(key.0, &key.1);
-            series.last_used.remove(&key);
-            *series.per_family.entry(key.0).or_default() -= 1;
-        }
+        idle.iter().for_each(|key| self.drop_series(&mut series, key));
+    }
+
+    /// Takes series off at once: whoever showed them shows them no longer.
+    pub fn withdraw(&self, withdrawn: &[MetricSeries]) {
+        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        withdrawn.iter().for_each(|key| self.drop_series(&mut series, key));
     }
 
     /// Everything, in one of the two text formats.
@@ -134,6 +136,13 @@ impl Metrics {
                     histogram.observe(update.value);
                 }
             }
+        }
+    }
+
+    fn drop_series(&self, series: &mut Series, key: &MetricSeries) {
+        if series.last_used.remove(key).is_some() {
+            self.remove(key.0, &key.1);
+            *series.per_family.entry(key.0).or_default() -= 1;
         }
     }
 
@@ -241,6 +250,18 @@ mod tests {
         let text = metrics.render(Exposition::Text);
         assert!(text.contains(&format!("blotter_bot_turns_total{{tenant=\"_other\"}} {extra}")));
         assert!(text.contains("blotter_label_overflow_total{label=\"tenant\"} 5"));
+    }
+
+    #[test]
+    fn what_is_withdrawn_is_gone_and_can_come_back() {
+        let metrics = Metrics::new();
+        let update = Metric::EventTime.update(&["3"], 1.0);
+        for _ in 0..2 {
+            metrics.apply(std::slice::from_ref(&update), Timestamp::EPOCH);
+            assert!(metrics.render(Exposition::Text).contains("partition=\"3\""));
+            metrics.withdraw(&[Metric::EventTime.series(&["3"]), Metric::EventTime.series(&["4"])]);
+            assert!(!metrics.render(Exposition::Text).contains("partition=\"3\""));
+        }
     }
 
     #[test]

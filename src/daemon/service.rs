@@ -11,19 +11,22 @@ use super::clock::Clock;
 use super::http::{Check, Probes};
 use super::keys::KeyMaterial;
 use super::metrics::Metrics;
-use super::shard::{HealthCell, MetricSink, ShardConfig, Stop, StopLevel};
+use super::policy::{PolicyCell, PolicyInForce, PolicyRefresh};
+use super::shard::{HealthCell, MetricSink, NoRefresh, ShardConfig, Stop, StopLevel};
 use super::supervisor::{ShardPlan, Supervisor};
-use crate::pipeline::audit::{InstanceName, PolicyHash, StartPosition as AuditStart};
+use crate::pipeline::audit::{InstanceName, PolicyTextError, StartPosition as AuditStart};
 use crate::pipeline::ingest::Ingest;
 use crate::pipeline::limits::{
     LOOKUP_BYTES_MAX, POLL_BYTES_MAX, POLL_RECORDS_MAX, SHARD_TICK_AGE_MS_MAX,
 };
-use crate::pipeline::metric::MetricUpdate;
+use crate::pipeline::metric::{Metric, MetricSeries, MetricUpdate};
 use crate::pipeline::redact::Redactor;
 use crate::pipeline::redact::sentinel::Sampling;
-use crate::pipeline::scrub::{AuditConfig, MeasuresTarget, Scrub, ScrubConfig, TopicStart};
+use crate::pipeline::scrub::{
+    AuditConfig, Canaries, MeasuresTarget, Scrub, ScrubConfig, TopicStart,
+};
 use crate::pipeline::watch::{Watch, WatchConfig};
-use crate::settings::{Settings, StartPosition};
+use crate::settings::{Measure, Settings, StartPosition};
 
 /// What is known of the topics when the process starts.
 #[derive(Clone, Debug, Default)]
@@ -43,6 +46,7 @@ pub struct Service {
     keys: Arc<KeyMaterial>,
     facts: Arc<StartFacts>,
     instance: String,
+    policy: PolicyCell,
 }
 
 /// The health of every shard, for the probes.
@@ -55,14 +59,23 @@ pub struct ShardProbes<C> {
 impl Service {
     /// A service of `settings`. `instance` names this process in seals and ids: the stable name
     /// from the settings, else something unique.
-    #[must_use]
+    ///
+    /// # Errors
+    /// The policy is too long for an audit entry.
     pub fn new(
         settings: Arc<Settings>,
         keys: Arc<KeyMaterial>,
         facts: StartFacts,
         instance: String,
-    ) -> Self {
-        Self { settings, keys, facts: Arc::new(facts), instance }
+    ) -> Result<Self, PolicyTextError> {
+        let policy = PolicyCell::new(Arc::clone(&settings.policy))?;
+        Ok(Self { settings, keys, facts: Arc::new(facts), instance, policy })
+    }
+
+    /// The policy in force, for whoever reloads it.
+    #[must_use]
+    pub fn policy(&self) -> &PolicyCell {
+        &self.policy
     }
 
     /// Starts every shard.
@@ -86,25 +99,20 @@ impl Service {
             let (settings, keys) = (Arc::clone(&self.settings), Arc::clone(&self.keys));
             let (facts, instance) =
                 (Arc::clone(&self.facts), InstanceName::new(&plan.config.shard));
-            supervisor.spawn(plan, move |_| scrub(&settings, &keys, &facts, &instance))?;
+            let cell = self.policy.clone();
+            supervisor.spawn(plan, move |_| {
+                let refresh = PolicyRefresh::new(cell.clone(), Arc::clone(&keys.keyring));
+                let stage = scrub(&settings, &keys, &facts, &instance, refresh.seen());
+                (stage, Box::new(refresh))
+            })?;
         }
         if let Some(measure) = self.settings.measure {
             for index in 0..self.settings.run.watch_shards {
                 let plan = self.plan("watch", index, self.watch_subscription());
                 shards.push((plan.config.shard.clone(), plan.health.clone()));
-                let config = WatchConfig {
-                    measures_topic: Arc::clone(&self.settings.names.measures),
-                    state_topic: Arc::clone(&self.settings.names.watch_state),
-                    alerts_topic: self
-                        .settings
-                        .alert
-                        .as_ref()
-                        .map(|_| Arc::clone(&self.settings.names.alerts)),
-                    rules: self.settings.alert.clone().unwrap_or_default(),
-                    error_window_ms: measure.error_window_ms,
-                    handover_window_ms: measure.handover_window_ms,
-                };
-                supervisor.spawn(plan, move |_| Watch::new(config.clone()))?;
+                let config = watch_config(&self.settings, measure);
+                supervisor
+                    .spawn(plan, move |_| (Watch::new(config.clone()), Box::new(NoRefresh)))?;
             }
         }
         Ok(ShardProbes { shards, clock, stop })
@@ -152,11 +160,26 @@ impl Service {
     }
 }
 
+/// What WATCH is told under these settings.
+#[must_use]
+pub fn watch_config(settings: &Settings, measure: Measure) -> WatchConfig {
+    let names = &settings.names;
+    WatchConfig {
+        measures_topic: Arc::clone(&names.measures),
+        state_topic: Arc::clone(&names.watch_state),
+        alerts_topic: settings.alert.as_ref().map(|_| Arc::clone(&names.alerts)),
+        rules: settings.alert.clone().unwrap_or_default(),
+        error_window_ms: measure.error_window_ms,
+        handover_window_ms: measure.handover_window_ms,
+    }
+}
+
 fn scrub(
     settings: &Settings,
     keys: &KeyMaterial,
     facts: &StartFacts,
     instance: &InstanceName,
+    policy: &PolicyInForce,
 ) -> Scrub {
     let start = match settings.input.start {
         StartPosition::Earliest => AuditStart::Earliest,
@@ -168,14 +191,11 @@ fn scrub(
         .iter()
         .map(|(topic, &partitions)| (Arc::clone(topic), TopicStart { start, partitions }))
         .collect();
-    let policy_text = settings.policy.canonical_json().to_owned();
-    let policy = PolicyHash::of(&policy_text).short();
     let audit = settings.audit.as_ref().map(|audit| AuditConfig {
         key: Arc::clone(&keys.instance_key),
         instance: instance.clone(),
         keyring: keys.keyring_id,
-        policy,
-        policy_text,
+        policy: policy.audit.clone(),
         heartbeat_ms: i64::try_from(audit.heartbeat.as_millis()).unwrap_or(i64::MAX),
         receipts: audit.receipts,
     });
@@ -183,6 +203,7 @@ fn scrub(
         names: Arc::clone(&settings.names),
         record_bytes_max: facts.record_bytes_max,
         sentinel: Sampling::new(settings.sentinel_per_mille),
+        canaries: Canaries::new(&keys.canary_seed(), &settings.canaries),
         deployment: settings.deployment.clone(),
         deployment_key: keys.deployment_key,
         keyring: keys.keyring_id,
@@ -198,7 +219,7 @@ fn scrub(
         }),
     };
     let redactor =
-        Redactor::new(Arc::clone(&settings.policy)).with_keyring(Arc::clone(&keys.keyring));
+        Redactor::new(Arc::clone(&policy.policy)).with_keyring(Arc::clone(&keys.keyring));
     Scrub::new(config, Ingest::new(settings.ingest.clone()), redactor)
 }
 
@@ -255,6 +276,15 @@ pub struct RegistrySink<C> {
 
 impl<C: Clock + Send + Sync> MetricSink for RegistrySink<C> {
     fn publish(&self, updates: Vec<MetricUpdate>) {
+        let leaks = updates.iter().filter(|update| update.metric == Metric::LeaksFound);
+        for leak in leaks {
+            let kind = leak.labels.first().map_or("", |kind| &**kind);
+            tracing::error!(kind, count = leak.value, "what must not leave has left");
+        }
         self.metrics.apply(&updates, self.clock.now());
+    }
+
+    fn withdraw(&self, series: &[MetricSeries]) {
+        self.metrics.withdraw(series);
     }
 }

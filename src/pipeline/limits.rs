@@ -67,6 +67,9 @@ pub const EMAIL_LOCAL_BYTES_MAX: usize = 64;
 /// Longest domain of an address: RFC 5321, 4.5.3.1.2.
 pub const EMAIL_DOMAIN_BYTES_MAX: usize = 255;
 
+/// Tenants with a canary: there are 1,300 different numbers, and every record is searched for all.
+pub const CANARIES_MAX: usize = 500;
+
 /// Rounds of redaction until nothing more is found; a record that needs more is masked strictly.
 pub const REDACTION_ROUNDS_MAX: usize = 4;
 

@@ -40,6 +40,9 @@ pub struct MetricUpdate {
     pub value: f64,
 }
 
+/// One series: a metric and its label values in the table's order.
+pub type MetricSeries = (Metric, Vec<Arc<str>>);
+
 macro_rules! metrics {
     ($($(#[doc = $help:literal])+ $variant:ident, $name:literal, $kind:expr, [$($label:literal),*];)+) => {
         /// The metrics.
@@ -72,10 +75,14 @@ metrics! {
     RecordsMasked, "blotter_records_masked_total", Counter, ["reason"];
     #[doc = "Records sent to the dead letters, by reason."]
     RecordsRejected, "blotter_records_rejected_total", Counter, ["reason"];
-    #[doc = "Values the independent leak sentinel found in output records."]
+    #[doc = "Leaks: values the independent sentinel found in output records (email, phone), and output records in which a planted value came out (canary)."]
     LeaksFound, "blotter_leaks_found_total", Counter, ["kind"];
     #[doc = "Tokens made with the deployment's default key because the tenant has none."]
     DefaultKeyTokens, "blotter_default_key_tokens_total", Counter, [];
+    #[doc = "Times the settings were read again for their redaction rules (SIGHUP), by outcome (applied, loosened, unchanged, refused)."]
+    PolicyReloads, "blotter_policy_reloads_total", Counter, ["outcome"];
+    #[doc = "1 when the last reading of the redaction rules was good, 0 when it was refused and the rules before stay in force."]
+    PolicyReloadSuccessful, "blotter_policy_reload_successful", Gauge, [];
     #[doc = "Audit entries committed, by kind."]
     AuditEntries, "blotter_audit_entries_total", Counter, ["kind"];
     #[doc = "Entries in the audit chain of a source partition."]
@@ -145,6 +152,12 @@ impl Metric {
     #[must_use]
     pub fn row(self) -> &'static MetricRow {
         METRICS.iter().find(|row| row.metric == self).expect("the table has a row per variant")
+    }
+
+    /// The series of this metric with these labels.
+    #[must_use]
+    pub fn series(self, labels: &[&str]) -> MetricSeries {
+        (self, labels.iter().map(|&label| Arc::from(label)).collect())
     }
 
     /// An update of this metric.

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use super::metric::MetricUpdate;
+use super::metric::{MetricSeries, MetricUpdate};
 use super::record::{Header, RecordBatch, Timestamp, TopicPartition};
 
 /// Header that every record we write carries: the transactional id of its writer. A new owner of a
@@ -294,6 +294,12 @@ pub trait Stage {
     /// for partitions that are being restored, were stopped, or are not known. What
     /// [`Stage::suspend`] kept apart survives it.
     fn revoke(&mut self, topic_partition: &TopicPartition);
+
+    /// The gauges that show something of a partition which was revoked and is not restored here: they
+    /// are taken off /metrics at once.
+    fn withdraw(&mut self, _topic_partition: &TopicPartition) -> Vec<MetricSeries> {
+        Vec::new()
+    }
 
     /// The output partitions this source partition writes to exclusively: a transaction left open
     /// by a dead owner shows there.

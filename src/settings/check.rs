@@ -16,17 +16,21 @@ use crate::pipeline::alert::Rules;
 use crate::pipeline::audit::Deployment;
 use crate::pipeline::emit::{TopicNames, TopicTemplate, TopicTemplateError, topic_name};
 use crate::pipeline::ingest::IngestRules;
-use crate::pipeline::limits::{SHARDS_MAX, TOPIC_PARTITIONS_MAX};
-use crate::pipeline::record::{Timestamp, TopicPartition};
+use crate::pipeline::limits::{CANARIES_MAX, SHARDS_MAX, TOPIC_PARTITIONS_MAX};
+use crate::pipeline::record::{TenantId, Timestamp, TopicPartition};
 use crate::pipeline::redact::Policy;
+use crate::pipeline::scrub::AuditPolicy;
 
 type Checked<T> = Result<T, SettingsError>;
 
 pub(super) fn settings(loaded: &Loaded) -> Checked<Settings> {
     let raw = &loaded.raw;
     let names = Arc::new(names(loaded)?);
-    let policy =
-        Policy::new(&raw.redact).map_err(|error| loaded.error("redact", error.to_string()))?;
+    let policy = Policy::new(&raw.redact)
+        .map_err(|error| loaded.error(&error.key, error.fault.to_string()))?;
+    if raw.audit.enabled {
+        AuditPolicy::new(&policy).map_err(|error| loaded.error("redact", error.to_string()))?;
+    }
     let ingest =
         IngestRules::new(&raw.ingest).map_err(|error| loaded.error("ingest", error.to_string()))?;
     let http = if raw.http.enabled {
@@ -45,6 +49,7 @@ pub(super) fn settings(loaded: &Loaded) -> Checked<Settings> {
         ingest,
         policy: Arc::new(policy),
         sentinel_per_mille: raw.sentinel.per_mille.min(1_000),
+        canaries: canaries(loaded)?,
         deployment: deployment(loaded)?,
         audit: audit(loaded)?,
         measure: measure(loaded)?,
@@ -54,6 +59,15 @@ pub(super) fn settings(loaded: &Loaded) -> Checked<Settings> {
         log: log(loaded)?,
         fault: fault(loaded),
     })
+}
+
+fn canaries(loaded: &Loaded) -> Checked<Vec<TenantId>> {
+    let raw = &loaded.raw.sentinel.canaries;
+    if raw.len() > CANARIES_MAX {
+        return Err(loaded.error("sentinel.canaries", format!("at most {CANARIES_MAX} tenants")));
+    }
+    let tenants: Option<Vec<_>> = raw.iter().map(|tenant| TenantId::new(tenant)).collect();
+    tenants.ok_or_else(|| loaded.error("sentinel.canaries", "an entry is no tenant id"))
 }
 
 fn names(loaded: &Loaded) -> Checked<TopicNames> {

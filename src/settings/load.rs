@@ -16,8 +16,14 @@ pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 pub const ENVIRONMENT_PREFIX: &str = "BLOTTER__";
 
 /// Keys whose value in the environment or in `--set` is a list, separated by commas.
-const LIST_KEYS: &[&str] =
-    &["kafka.brokers", "input.topics", "input.patterns", "audit.adopt", "audit.restart"];
+const LIST_KEYS: &[&str] = &[
+    "kafka.brokers",
+    "input.topics",
+    "input.patterns",
+    "audit.adopt",
+    "audit.restart",
+    "sentinel.canaries",
+];
 
 /// Keys that hold secrets: masked when shown, refused in `--set`.
 const SECRET_KEYS: &[&str] =
@@ -83,17 +89,44 @@ pub fn load(sources: &Sources) -> Result<Loaded, SettingsError> {
 }
 
 impl Loaded {
-    /// The place a key's value came from; the key itself where it has no value of its own.
+    /// The place a key's value came from, or that of the value it is part of (`a.b[0].c` of `a.b`);
+    /// the key itself where there is none.
     #[must_use]
     pub fn place(&self, key: &str) -> String {
-        let own = self.origins.get(key).map(|place| format!("{place}: {key}"));
-        own.unwrap_or_else(|| key.to_owned())
+        let unquoted = key.replace('"', "");
+        let mut parts = unquoted.split('[');
+        let first = parts.next().unwrap_or_default().to_owned();
+        let whole = parts.fold(first, |path, part| path + part.split_once(']').map_or("", |p| p.1));
+        let mut at = whole.as_str();
+        loop {
+            if let Some(place) = self.origins.get(at) {
+                return format!("{place}: {key}");
+            }
+            match at.rsplit_once('.') {
+                Some((outer, _)) => at = outer,
+                None => return key.to_owned(),
+            }
+        }
     }
 
     /// An error at the place of `key`.
     #[must_use]
     pub fn error(&self, key: &str, message: impl Into<String>) -> SettingsError {
         SettingsError { place: self.place(key), message: message.into() }
+    }
+
+    /// The keys whose values are not those of `other`.
+    #[must_use]
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let (own, others) = (leaves(&self.merged), leaves(&other.merged));
+        let only = |these: &[(String, Value)], those: &[(String, Value)]| -> Vec<String> {
+            these.iter().filter(|one| !those.contains(one)).map(|(key, _)| key.clone()).collect()
+        };
+        let mut keys = only(&own, &others);
+        keys.extend(only(&others, &own));
+        keys.sort();
+        keys.dedup();
+        keys
     }
 
     /// One line per setting, `key = value  # place`, secrets masked.

@@ -17,7 +17,7 @@ use crate::pipeline::alert::Rules;
 use crate::pipeline::audit::Deployment;
 use crate::pipeline::emit::TopicNames;
 use crate::pipeline::ingest::IngestRules;
-use crate::pipeline::record::{Timestamp, TopicPartition};
+use crate::pipeline::record::{TenantId, Timestamp, TopicPartition};
 use crate::pipeline::redact::Policy;
 
 use load::{Loaded, SettingsError};
@@ -43,6 +43,8 @@ pub struct Settings {
     pub policy: Arc<Policy>,
     /// Share of output records that the leak sentinel looks at, in thousandths.
     pub sentinel_per_mille: u16,
+    /// Tenants with planted values.
+    pub canaries: Vec<TenantId>,
     /// Name of the deployment.
     pub deployment: Deployment,
     /// The audit trail, when it is on.

@@ -185,6 +185,8 @@ pub struct RawRun {
 pub struct RawSentinel {
     /// Share of output records that an independent detector looks at, in thousandths.
     pub per_mille: u16,
+    /// Tenants with a canary: planted values whose survival is a leak.
+    pub canaries: Vec<String>,
 }
 
 /// `[audit]`

@@ -1,13 +1,12 @@
 //! The binary as a user runs it, without a broker: settings, the filters, verification, keys. Every
 //! call is checked for exit code and text, and none may panic.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
+use std::process::{Output, Stdio};
 use std::thread;
 
 use blotter::pipeline::audit::{
@@ -16,78 +15,9 @@ use blotter::pipeline::audit::{
 };
 use blotter::pipeline::record::{Timestamp, TopicPartition};
 
+use crate::home::{Home, calm, ran};
+
 const VALUE: &str = r#"{"level":"error","salonId":"salon-77","service":"booking-api","phone":"+91 98765 43210","note":"mail Asha.Rao+spa@example.com"}"#;
-
-/// A user's machine: an empty home.
-struct Home(tempfile::TempDir);
-
-struct Ran {
-    exit: i32,
-    stdout: String,
-    stderr: String,
-}
-
-impl Home {
-    fn new() -> Self {
-        Self(tempfile::tempdir().unwrap())
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.path(name);
-        fs::write(&path, text).unwrap();
-        path
-    }
-
-    fn command<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_blotter"));
-        command
-            .args(arguments)
-            .env_clear()
-            .env("HOME", self.0.path())
-            .current_dir(self.0.path())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
-    }
-
-    fn run(&self, arguments: &[&str]) -> Ran {
-        ran(self.command(arguments).output().unwrap())
-    }
-
-    fn pipe(&self, arguments: &[&str], input: &[u8]) -> Ran {
-        let (exit, stdout, stderr) = self.pipe_bytes(arguments, input);
-        Ran { exit, stdout: String::from_utf8(stdout).unwrap(), stderr }
-    }
-
-    fn pipe_bytes(&self, arguments: &[&str], input: &[u8]) -> (i32, Vec<u8>, String) {
-        let mut child = self.command(arguments).stdin(Stdio::piped()).spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let output = thread::scope(|scope| {
-            scope.spawn(move || stdin.write_all(input).unwrap());
-            child.wait_with_output().unwrap()
-        });
-        let stderr = calm(&output);
-        (output.status.code().unwrap(), output.stdout, stderr)
-    }
-}
-
-fn ran(output: Output) -> Ran {
-    let stderr = calm(&output);
-    let stdout = String::from_utf8(output.stdout).unwrap();
-    Ran { exit: output.status.code().unwrap(), stdout, stderr }
-}
-
-/// The error output, which must show no panic.
-fn calm(output: &Output) -> String {
-    let stderr = String::from_utf8(output.stderr.clone()).unwrap();
-    assert!(!stderr.contains("panic") && !stderr.contains("internal error"), "{stderr}");
-    stderr
-}
 
 #[test]
 fn the_help_fits_a_terminal_and_names_every_command() {
@@ -96,8 +26,9 @@ fn the_help_fits_a_terminal_and_names_every_command() {
     assert_eq!(help.exit, 0);
     assert!(help.stdout.lines().count() <= 24, "{}", help.stdout);
     assert!(help.stdout.lines().all(|line| line.len() <= 80), "{}", help.stdout);
-    let commands =
-        ["run", "redact", "explain", "preview", "init", "check", "topics", "audit", "keys"];
+    let commands = [
+        "run", "redact", "explain", "preview", "init", "check", "topics", "audit", "keys", "alerts",
+    ];
     for command in commands {
         assert!(help.stdout.contains(&format!(" {command} ")), "{command}");
         assert_eq!(home.run(&[command, "--help"]).exit, 0, "{command}");
@@ -208,10 +139,11 @@ fn run_names_the_flag_that_is_missing() {
 fn an_unreachable_broker_exits_69_in_time() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let broker = format!("127.0.0.1:{port}");
-    let calls: [&[&str]; 3] = [
+    let calls: [&[&str]; 4] = [
         &["run", "--input", "t"],
         &["preview", "--topic", "t"],
         &["audit", "export", "--topic", "t", "--out", "x"],
+        &["alerts", "reset", "--partition", "0"],
     ];
     thread::scope(|scope| {
         for call in calls {
@@ -371,11 +303,16 @@ fn explain_shows_rules_and_no_value() {
 
 /// Two transactions of two records each, and the deployment's public key.
 fn chain() -> (Vec<Vec<u8>>, String) {
+    chain_of(0)
+}
+
+/// The same, of a later chain of the partition.
+fn chain_of(incarnation: u32) -> (Vec<Vec<u8>>, String) {
     let deployment_key = DeploymentKey::from_seed(&[1; 32]);
     let certificate = deployment_key.certify("salon", InstanceKey::public_of_seed(&[2; 32]));
     let key = InstanceKey::from_seed(&[2; 32], certificate).unwrap();
     let deployment = Deployment::parse("salon").unwrap();
-    let origin = Origin::new(&deployment, &TopicPartition::new("app.logs", 3), 0);
+    let origin = Origin::new(&deployment, &TopicPartition::new("app.logs", 3), incarnation);
     let mut ledger = Ledger::begin(origin.clone(), 100);
     let (instance, policy) = (InstanceName::new("blotter-0"), PolicyHash::of("{}").short());
     let mut entries = Vec::new();
@@ -491,6 +428,53 @@ fn a_tampered_file_is_named_with_its_line() {
         let ran = home.run(&["audit", "verify", file.to_str().unwrap(), "--deployment-key", &key]);
         assert_eq!(ran.exit, 65, "{}", ran.stdout);
     }
+}
+
+#[test]
+fn behind_a_repair_verification_goes_on_and_the_break_stays_on_record() {
+    let home = Home::new();
+    let ((old, key), (new, _)) = (chain(), chain_of(1));
+    let verify = |entries: &[Vec<u8>], flags: &[&str]| {
+        let file = file_of(&home, "trail.jsonl", entries);
+        let arguments = [&["audit", "verify", &file, "--deployment-key", &key], flags].concat();
+        home.run(&arguments)
+    };
+    // Cut in a transaction, and cut at a seal: the genesis shows both. A changed entry in the middle.
+    let mut tampered = old.clone();
+    tampered[1] =
+        String::from_utf8(tampered[1].clone()).unwrap().replace("cancel", "create").into();
+    let cases = [
+        (old[..3].to_vec(), "unexpected_genesis at ", "trail.jsonl:4 (seq 3)", 0),
+        (old[..4].to_vec(), "unexpected_genesis at ", "trail.jsonl:5 (seq 4)", 0),
+        (tampered, "wrong_prev at ", "trail.jsonl:2 (seq 1)", 3),
+    ];
+    for (before, kind, place, unverified) in cases {
+        let repaired = before.len() + 1;
+        let entries = [before, new.clone()].concat();
+        let ran = verify(&entries, &[]);
+        assert_eq!(ran.exit, 65, "{}{}", ran.stdout, ran.stderr);
+        for part in [
+            "app.logs/3  repaired",
+            kind,
+            place,
+            &format!("by a new chain at trail.jsonl:{repaired}; {unverified} entries"),
+            "4 read: 4 forwarded",
+        ] {
+            let shown = ran.stdout.replace(&format!("{}/", home.path("").display()), "");
+            let shown = shown.replace(home.path("").to_str().unwrap(), "");
+            assert!(shown.contains(part), "{part}: {shown}");
+        }
+        assert_eq!(verify(&entries, &["--accept-repaired"]).exit, 0);
+        // A fault in the new chain is never accepted.
+        let mut again = entries.clone();
+        again.pop();
+        assert_eq!(verify(&again, &["--accept-repaired"]).exit, 65);
+    }
+    // The old chain once more is no repair.
+    let copied = [old[..4].to_vec(), old].concat();
+    let ran = verify(&copied, &["--accept-repaired"]);
+    assert_eq!(ran.exit, 65);
+    assert!(ran.stdout.contains("app.logs/3  fault"), "{}", ran.stdout);
 }
 
 #[test]

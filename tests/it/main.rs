@@ -4,5 +4,10 @@
 
 mod chain_tamper;
 mod cli;
+mod daemon;
+mod deploy;
 mod docs;
+mod home;
+mod pipe;
+mod reload;
 mod tidy;

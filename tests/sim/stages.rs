@@ -6,13 +6,15 @@ use std::sync::{Arc, LazyLock};
 use blotter::daemon::broker::SlotConfig;
 use blotter::pipeline::alert::{RawRule, Rules};
 use blotter::pipeline::audit::{
-    CommitmentKey, Deployment, DeploymentKey, InstanceKey, InstanceName, KeyringId, PolicyHash,
+    CommitmentKey, Deployment, DeploymentKey, InstanceKey, InstanceName, KeyringId,
 };
 use blotter::pipeline::emit::{TopicNames, TopicTemplate, topic_name};
 use blotter::pipeline::ingest::{Ingest, IngestRules};
 use blotter::pipeline::redact::sentinel::Sampling;
 use blotter::pipeline::redact::{Policy, Redactor};
-use blotter::pipeline::scrub::{AuditConfig, MeasuresTarget, Scrub, ScrubConfig};
+use blotter::pipeline::scrub::{
+    AuditConfig, AuditPolicy, Canaries, MeasuresTarget, Scrub, ScrubConfig,
+};
 use blotter::pipeline::step::Stage;
 use blotter::pipeline::watch::{Watch, WatchConfig};
 use serde_json::json;
@@ -50,11 +52,11 @@ pub(crate) fn scrub(slot: &SlotConfig, measures: Option<i32>) -> Box<dyn Stage> 
     let instance_key = InstanceKey::from_seed(&seed, certificate).expect("it is the key's own");
     let instance_key = Arc::new(instance_key);
     let keyring = KeyringId::from_bytes([7; 8]);
-    let policy_text = POLICY.canonical_json().to_owned();
     let config = ScrubConfig {
         names: Arc::new(names()),
         record_bytes_max: RECORD_BYTES_MAX,
         sentinel: Sampling::new(1_000),
+        canaries: Canaries::default(),
         deployment,
         deployment_key: deployment_key.public(),
         keyring,
@@ -67,8 +69,7 @@ pub(crate) fn scrub(slot: &SlotConfig, measures: Option<i32>) -> Box<dyn Stage> 
             key: instance_key,
             instance: InstanceName::new(&slot.transactional_id),
             keyring,
-            policy: PolicyHash::of(&policy_text).short(),
-            policy_text,
+            policy: AuditPolicy::new(&POLICY).expect("the policy fits an entry"),
             heartbeat_ms: 5_000,
             receipts: true,
         }),

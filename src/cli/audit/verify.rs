@@ -1,5 +1,6 @@
 //! `blotter audit verify`: every chain of a topic, or of exported files, entry by entry, with the
-//! exact place of the first fault.
+//! exact place of the first fault. Where an operator began a new chain behind one, that goes on being
+//! verified.
 
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,8 @@ use super::super::{Common, print};
 use crate::daemon::keys::{deployment_public, instance_certificate};
 use crate::daemon::reader::{KafkaReader, TopicReader};
 use crate::pipeline::audit::{
-    AuditState, Certificate, ChainHead, Deployment, Fault, HeadRef, Kind, OffsetMetadata,
-    PublicKey, Report, Start, Trust, Verifier,
+    AuditState, Certificate, ChainFields, ChainHead, Deployment, Fault, HeadRef, Kind,
+    OffsetMetadata, PublicKey, Report, Start, Trust, Verifier,
 };
 use crate::pipeline::limits::AUDIT_ENTRY_BYTES_MAX;
 use crate::pipeline::record::{Timestamp, TopicPartition};
@@ -41,6 +42,9 @@ pub(super) struct VerifyArguments {
     /// Source partition of files that do not begin at a genesis
     #[arg(long, value_name = "TOPIC/PARTITION")]
     source: Option<String>,
+    /// Exit 0 although a chain is broken, where an operator began a new one behind the break
+    #[arg(long)]
+    accept_repaired: bool,
     /// One line of JSON per partition
     #[arg(long)]
     json: bool,
@@ -54,7 +58,8 @@ pub(super) fn run(common: &Common, arguments: &VerifyArguments) -> Result<Exit, 
     let scene = Scene { settings, deployment_key, signers: signers.into_iter().collect() };
     let mut all_verified = true;
     let mut tell = |verdict: &Verdict| {
-        all_verified &= verdict.fault.is_none();
+        let accepted = verdict.breaks.is_empty() || arguments.accept_repaired;
+        all_verified &= verdict.fault.is_none() && accepted;
         print(&if arguments.json { verdict.to_json() } else { verdict.to_text() })
     };
     match &arguments.topic {
@@ -82,7 +87,17 @@ struct Verdict {
     report: Report,
     head: Option<ChainHead>,
     fault: Option<Problem>,
+    /// Faults behind which an operator began a new chain.
+    breaks: Vec<Break>,
     notes: Vec<String>,
+}
+
+/// A fault, and where the chain that was begun behind it stands.
+struct Break {
+    fault: Problem,
+    repaired: String,
+    /// Entries between the two.
+    unverified: u64,
 }
 
 struct Problem {
@@ -93,26 +108,54 @@ struct Problem {
     found: String,
 }
 
-/// Takes entries up to the first fault.
+/// Takes entries up to a fault, and on from the chain that an operator began behind it.
+#[derive(Default)]
 struct Run {
     verifier: Option<Verifier>,
     fault: Option<Fault>,
+    /// Earlier faults: each with the place of the next chain and the entries before it.
+    breaks: Vec<(Fault, i64, u64)>,
+    /// Entries since the fault.
+    unverified: u64,
     /// The head that the daemon committed, until it is seen.
     committed: Option<HeadRef>,
 }
 
 impl Run {
     fn push(&mut self, scene: &Scene, trust: &Trust, place: i64, entry: &[u8]) {
-        if self.fault.is_some() {
+        if self.fault.is_some() && !self.repair(trust, place, entry) {
+            self.unverified += 1;
             return;
         }
         let verifier = self.verifier.get_or_insert_with(|| {
             Verifier::new(trust.clone(), Start::of_first_entry(entry, scene.signers.clone()))
         });
         self.fault = verifier.push(place, entry).err();
+        // The beginning of the new chain may be what showed that the old one breaks off.
+        if self.fault.is_some() && self.repair(trust, place, entry) {
+            self.fault = self.verifier.as_mut().and_then(|new| new.push(place, entry).err());
+        }
+        let Some(verifier) = &self.verifier else { return };
         if self.committed.is_some_and(|head| Some(head.head) == verifier.head()) {
             self.committed = None;
         }
+    }
+
+    /// Whether `entry` begins the chain that follows the broken one: a genesis of a later
+    /// incarnation. Whether it is a good one, the verifier tells.
+    fn repair(&mut self, trust: &Trust, place: i64, entry: &[u8]) -> bool {
+        let broken = self.verifier.as_ref().map_or(0, Verifier::incarnation);
+        let is_genesis = ChainFields::read(entry).is_ok_and(|fields| fields.kind == Kind::Genesis);
+        let start = Start::of_first_entry(entry, Vec::new());
+        let follows = matches!(&start, Start::Suffix { incarnation, .. } if *incarnation > broken);
+        if !(is_genesis && follows) {
+            return false;
+        }
+        if let Some(fault) = self.fault.take() {
+            self.breaks.push((fault, place, std::mem::take(&mut self.unverified)));
+        }
+        self.verifier = Some(Verifier::new(trust.clone(), start));
+        true
     }
 
     fn finish(self, trust: &Trust, place: impl Fn(Option<i64>) -> String) -> Verdict {
@@ -120,12 +163,18 @@ impl Run {
             self.verifier.unwrap_or_else(|| Verifier::new(trust.clone(), Start::Genesis));
         let (report, head) = (verifier.report().clone(), verifier.head());
         let fault = self.fault.or_else(|| verifier.finish().err());
-        let fault = fault.map(|fault| Problem {
+        let problem = |fault: Fault| Problem {
             place: place(fault.place),
             kind: fault.kind.name(),
             seq: fault.seq,
             expected: fault.expected,
             found: fault.found,
+        };
+        let fault = fault.map(problem);
+        let breaks = self.breaks.into_iter().map(|(fault, next, unverified)| Break {
+            fault: problem(fault),
+            repaired: place(Some(next)),
+            unverified,
         });
         let lost = |head: HeadRef| Problem {
             place: place(Some(head.stored.offset())),
@@ -139,6 +188,7 @@ impl Run {
             report,
             head,
             fault: fault.or_else(|| self.committed.map(lost)),
+            breaks: breaks.collect(),
             notes: Vec::new(),
         }
     }
@@ -161,7 +211,7 @@ fn verify_topic(
         // Before the end is fixed: what is committed by now must stand in front of it.
         let (committed, note) = committed_head(&reader, &trust.source);
         let (low, end) = reader.range(&audit)?;
-        let mut run = Run { verifier: None, fault: None, committed };
+        let mut run = Run { committed, ..Run::default() };
         reader.read(&audit, low, end, &mut |record| {
             run.push(scene, &trust, record.offset, record.value.unwrap_or_default());
         })?;
@@ -215,11 +265,9 @@ fn verify_file(scene: &Scene, path: &Path, source: Option<&str>) -> Result<Verdi
     };
     let trust = Trust { deployment, source, deployment_key: scene.deployment_key };
     let mut reader = BufReader::new(std::fs::File::open(path).map_err(at)?);
-    let mut run = Run { verifier: None, fault: None, committed: None };
+    let mut run = Run::default();
     let (mut line, mut number) = (Vec::new(), 0);
-    while run.fault.is_none()
-        && read_line(&mut reader, &mut line, AUDIT_ENTRY_BYTES_MAX).map_err(at)?
-    {
+    while read_line(&mut reader, &mut line, AUDIT_ENTRY_BYTES_MAX).map_err(at)? {
         number += 1;
         run.push(scene, &trust, number, split_end(&line).0);
     }
@@ -283,6 +331,7 @@ impl Verdict {
     fn name(&self) -> &'static str {
         match &self.fault {
             Some(_) => "fault",
+            None if !self.breaks.is_empty() => "repaired",
             None if self.report.entries_total() == 0 => "empty",
             None => "verified",
         }
@@ -296,10 +345,15 @@ impl Verdict {
     fn to_text(&self) -> String {
         let report = &self.report;
         let mut text = format!("{}  {}\n", self.source, self.name());
+        for one in &self.breaks {
+            text.push_str(&one.fault.to_text("break"));
+            let (place, between) = (&one.repaired, one.unverified);
+            text.push_str(&format!(
+                "  repaired by a new chain at {place}; {between} entries in between are not verified\n"
+            ));
+        }
         if let Some(fault) = &self.fault {
-            let seq = fault.seq.map(|seq| format!(" (seq {seq})")).unwrap_or_default();
-            text.push_str(&format!("  fault    {} at {}{seq}\n", fault.kind, fault.place));
-            text.push_str(&format!("  expected {}\n  found    {}\n", fault.expected, fault.found));
+            text.push_str(&fault.to_text("fault"));
         }
         if report.entries_total() > 0 {
             let entries: Vec<String> =
@@ -337,18 +391,24 @@ impl Verdict {
 
     fn to_json(&self) -> String {
         let report = &self.report;
-        let fault = self.fault.as_ref().map(|fault| {
-            serde_json::json!({
-                "kind": fault.kind, "place": fault.place, "seq": fault.seq,
-                "expected": fault.expected, "found": fault.found,
+        let breaks: Vec<serde_json::Value> = self
+            .breaks
+            .iter()
+            .map(|one| {
+                serde_json::json!({
+                    "fault": one.fault.to_json(),
+                    "repaired": one.repaired,
+                    "unverified": one.unverified,
+                })
             })
-        });
+            .collect();
         let head =
             self.head.map(|head| serde_json::json!({ "seq": head.seq, "leaf": hex(&head.leaf) }));
         let line = serde_json::json!({
             "source": self.source,
             "verdict": self.name(),
-            "fault": fault,
+            "breaks": breaks,
+            "fault": self.fault.as_ref().map(Problem::to_json),
             "entries": self.entries().collect::<std::collections::BTreeMap<_, _>>(),
             "from": report.from,
             "to": report.to,
@@ -366,6 +426,21 @@ impl Verdict {
             "notes": self.notes,
         });
         format!("{line}\n")
+    }
+}
+
+impl Problem {
+    fn to_text(&self, word: &str) -> String {
+        let seq = self.seq.map(|seq| format!(" (seq {seq})")).unwrap_or_default();
+        let Self { place, kind, expected, found, .. } = self;
+        format!("  {word:8} {kind} at {place}{seq}\n  expected {expected}\n  found    {found}\n")
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        serde_json::json!({
+            "kind": self.kind, "place": self.place, "seq": self.seq,
+            "expected": self.expected, "found": self.found,
+        })
     }
 }
 

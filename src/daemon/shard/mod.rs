@@ -35,7 +35,7 @@ use super::broker::{Broker, BrokerError, Event, Ticket};
 use super::clock::Clock;
 use super::restore::{Answer, Context, Progress};
 use crate::pipeline::limits;
-use crate::pipeline::metric::{Metric, MetricUpdate};
+use crate::pipeline::metric::{Metric, MetricSeries, MetricUpdate};
 use crate::pipeline::record::{RecordBatch, TopicPartition};
 use crate::pipeline::step::{Outputs, PartitionStop, PauseRequest, Stage};
 
@@ -43,6 +43,9 @@ use crate::pipeline::step::{Outputs, PartitionStop, PauseRequest, Stage};
 pub trait MetricSink: Send + Sync {
     /// Applies the updates.
     fn publish(&self, updates: Vec<MetricUpdate>);
+
+    /// Takes series off: they say nothing any more.
+    fn withdraw(&self, _series: &[MetricSeries]) {}
 }
 
 /// The bounds of one shard.
@@ -132,6 +135,26 @@ impl ShardConfig {
     }
 }
 
+/// Changes a stage between two transactions, when something outside has changed (a reload).
+pub trait Refresh<S>: Send {
+    /// Whether there is something to change.
+    fn is_due(&self) -> bool;
+
+    /// Changes the stage. No transaction is open.
+    fn apply(&mut self, stage: &mut S);
+}
+
+/// Nothing outside ever changes.
+pub struct NoRefresh;
+
+impl<S> Refresh<S> for NoRefresh {
+    fn is_due(&self) -> bool {
+        false
+    }
+
+    fn apply(&mut self, _stage: &mut S) {}
+}
+
 /// What a shard is made of.
 pub struct ShardParts<B, S, C> {
     /// The connected slot.
@@ -159,6 +182,7 @@ pub struct Shard<B, S, C> {
     metrics: Arc<dyn MetricSink>,
     health: HealthCell,
     faults: Arc<dyn FaultHook>,
+    refresh: Box<dyn Refresh<S>>,
     mode: Mode,
     partitions: BTreeMap<TopicPartition, Partition>,
     transaction: Transaction,
@@ -185,6 +209,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             metrics: parts.metrics,
             health: parts.health,
             faults: parts.faults,
+            refresh: Box::new(NoRefresh),
             mode: Mode::Running,
             partitions: BTreeMap::new(),
             transaction: Transaction::default(),
@@ -200,6 +225,13 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         }
     }
 
+    /// Has `refresh` change the stage between transactions.
+    #[must_use]
+    pub fn refreshed_by(mut self, refresh: Box<dyn Refresh<S>>) -> Self {
+        self.refresh = refresh;
+        self
+    }
+
     /// Runs until `stop` is raised.
     ///
     /// # Errors
@@ -208,7 +240,12 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
     pub fn run(mut self, stop: &Stop) -> Result<(), BrokerError> {
         loop {
             match stop.level() {
-                StopLevel::Run => self.turn(stop)?,
+                StopLevel::Run => {
+                    if let Err(error) = self.turn(stop) {
+                        self.drop_partitions();
+                        return Err(error);
+                    }
+                }
                 StopLevel::Drain => return self.finish(stop),
                 StopLevel::Now => return Ok(()),
             }
@@ -234,9 +271,23 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         }
         let committed = self.commit_when_due(stop);
         self.settle(committed)?;
+        self.refresh(stop)?;
         self.apply_pauses()?;
         self.report();
         self.watch_stalls()
+    }
+
+    /// Lets the stage change, at the boundary of a transaction: what is open is committed first.
+    fn refresh(&mut self, stop: &Stop) -> Result<(), BrokerError> {
+        if !self.refresh.is_due() {
+            return Ok(());
+        }
+        let committed = self.commit(stop);
+        self.settle(committed)?;
+        if self.transaction.since().is_none() && !self.stage.is_dirty() {
+            self.refresh.apply(&mut self.stage);
+        }
+        Ok(())
     }
 
     /// The end after the first signal: what is open is committed, nothing further is read.
@@ -307,7 +358,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
                         Phase::Running | Phase::Restored { .. } | Phase::Checking(_) => {}
                     }
                 }
-                if let Some(at) = self.timer() {
+                if let Some(at) = self.timer(monotonic) {
                     at_latest(at);
                 }
             }
@@ -427,6 +478,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             }
             Progress::Stop(stop) => {
                 self.stage.revoke(topic_partition);
+                self.metrics.withdraw(&self.stage.withdraw(topic_partition));
                 self.hold(topic_partition, stop, false, Until::Retry);
                 Ok(())
             }

@@ -53,8 +53,20 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         self.broker.release(partitions)
     }
 
+    /// What another owner will show is no longer shown here.
+    pub(super) fn drop_partitions(&mut self) {
+        let all: Vec<TopicPartition> = self.partitions.keys().cloned().collect();
+        for topic_partition in all {
+            self.drop_partition(&topic_partition);
+        }
+    }
+
     fn drop_partition(&mut self, topic_partition: &TopicPartition) {
         self.stage.revoke(topic_partition);
+        let mut shown = self.stage.withdraw(topic_partition);
+        let number = topic_partition.partition.to_string();
+        shown.push(Metric::ConsumerLag.series(&[&topic_partition.topic, &number]));
+        self.metrics.withdraw(&shown);
         self.isolation.forget(topic_partition);
         if let Some(partition) = self.partitions.remove(topic_partition) {
             self.alarm(topic_partition, partition.alarm, false);

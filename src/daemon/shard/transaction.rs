@@ -69,13 +69,13 @@ impl Transaction {
 }
 
 impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
-    /// When the stage's timer asks for a transaction, in monotonic time; never sooner than one
-    /// interval after the last one.
-    pub(super) fn timer(&self) -> Option<Duration> {
+    /// When the stage's timer asks for a transaction, in monotonic time, which is `monotonic` now;
+    /// never sooner than one interval after the last one.
+    pub(super) fn timer(&self, monotonic: Duration) -> Option<Duration> {
         let now = self.clock.now();
         let due = self.has_writable().then(|| self.stage.due(now)).flatten()?;
         let millis = u64::try_from(due.millis_since(now)).unwrap_or(0);
-        let at = self.clock.monotonic().saturating_add(Duration::from_millis(millis));
+        let at = monotonic.saturating_add(Duration::from_millis(millis));
         Some(at.max(self.transaction.committed_at + self.config.commit_interval))
     }
 
@@ -93,7 +93,11 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             self.transaction.since.is_some_and(|since| monotonic.saturating_sub(since) >= interval);
         let fresh =
             self.partitions.values().any(|partition| partition.fresh && partition.is_running());
-        if aged || fresh || self.is_full() || self.timer().is_some_and(|at| at <= monotonic) {
+        if aged
+            || fresh
+            || self.is_full()
+            || self.timer(monotonic).is_some_and(|at| at <= monotonic)
+        {
             return self.commit_now(stop);
         }
         Ok(())
@@ -195,7 +199,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
                 Some(SendError::QueueFull) => {}
             }
             if self.clock.monotonic() >= deadline {
-                return Err(Failure::new("queue_full", "the producer's queue stayed full"));
+                return Err(Failure::too_slow("queue_full", "the producer's queue stayed full"));
             }
             if stop.level() == StopLevel::Now {
                 return Err(Failure::new("stopped", "told to end at once"));

@@ -264,7 +264,7 @@ impl<'x> Scanner<'x, '_> {
 /// Keys and most values are short: eight bytes a step beat a call into a vector routine, which takes
 /// over for the long ones.
 #[inline]
-fn quote_or_backslash(bytes: &[u8], from: usize) -> Option<usize> {
+pub(super) fn quote_or_backslash(bytes: &[u8], from: usize) -> Option<usize> {
     const SHORT_BYTES: usize = 32;
     let mut at = from;
     while let Some(word) = bytes.get(at..at + 8) {

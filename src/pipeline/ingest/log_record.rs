@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use super::otlp::SeverityCounts;
 use crate::pipeline::record::{Severity, Timestamp};
 
 /// How the bytes of the value were read.
@@ -276,4 +277,7 @@ pub struct LogRecord<'a> {
     pub booking_value: Option<f64>,
     /// Whether the record is a piece of a longer line.
     pub partial: SplitLine,
+    /// How many log records of each severity the value holds, when it is a batch of them (OTLP); the
+    /// other fields are the first one's.
+    pub batch: Option<SeverityCounts>,
 }

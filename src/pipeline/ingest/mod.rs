@@ -33,6 +33,7 @@ mod json;
 mod kind;
 mod log_record;
 mod names;
+mod otlp;
 mod rules;
 mod severity;
 mod text;
@@ -55,6 +56,7 @@ pub use log_record::{
     Assurance, BotFact, Field, Format, HandoverReason, LogRecord, Rule, SplitLine, StaffAction,
     TenantClaim, Tokens, Turn,
 };
+pub use otlp::SeverityCounts;
 pub use rules::{
     IngestRules, IngestRulesError, IngestRulesProblem, RawFields, RawIngestRules, RawTenant,
     RawTenantSource, RawTopicRules,
@@ -102,11 +104,12 @@ impl Ingest {
 struct Reading {
     format: Format,
     partial: SplitLine,
+    batch: Option<SeverityCounts>,
 }
 
 fn read<'x>(value: Option<&'x [u8]>, table: &NameTable, found: &mut Collector<'x>) -> Reading {
     let Some(bytes) = value.filter(|bytes| !bytes.is_empty()) else {
-        return Reading { format: Format::Empty, partial: SplitLine::default() };
+        return Reading { format: Format::Empty, partial: SplitLine::default(), batch: None };
     };
     let (text, is_whole) = text_of(bytes);
     let body = text.trim_start_matches([' ', '\t', '\n', '\r', '\u{feff}']);
@@ -124,10 +127,11 @@ fn read<'x>(value: Option<&'x [u8]>, table: &NameTable, found: &mut Collector<'x
 
 fn read_text<'x>(body: &'x str, table: &NameTable, found: &mut Collector<'x>) -> Reading {
     if body.starts_with(['{', '[']) && json::scan(body, table, found).is_ok() {
-        return Reading { format: Format::Json, partial: SplitLine::default() };
+        let batch = otlp::severities(body);
+        return Reading { format: Format::Json, partial: SplitLine::default(), batch };
     }
     let (format, partial) = text::scan(body, table, found);
-    Reading { format, partial }
+    Reading { format, partial, batch: None }
 }
 
 /// The text fields are looked for in, and whether all of the value is UTF-8.
@@ -198,6 +202,7 @@ fn build<'a>(
         tokens,
         booking_value,
         partial: reading.partial,
+        batch: reading.batch,
     }
 }
 

@@ -1,7 +1,7 @@
 //! The signals: named things to count, as data. A rule names them; a bucket holds one number each.
 
 use crate::pipeline::limits::BUCKET_MS;
-use crate::pipeline::record::{Severity, TenantId, Timestamp};
+use crate::pipeline::record::{TenantId, Timestamp};
 
 /// How a signal is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,8 +163,10 @@ pub struct Fact<'a> {
     pub tenant: Option<&'a TenantId>,
     /// Service, redacted, if the record names one.
     pub service: Option<&'a str>,
-    /// Severity.
-    pub severity: Severity,
+    /// Log records: one Kafka record may hold a batch of them.
+    pub records: u32,
+    /// Those among them of severity error or worse.
+    pub errors: u32,
     /// When it happened, as the record says.
     pub event_time: Timestamp,
     /// The conversation's keyed tag.
@@ -178,8 +180,8 @@ impl Fact<'_> {
     #[must_use]
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
-        counts.add(Signal::Records, 1);
-        counts.add(Signal::Errors, u32::from(self.severity.is_error()));
+        counts.add(Signal::Records, self.records);
+        counts.add(Signal::Errors, self.errors);
         counts.add(Signal::Turns, u32::from(self.bot.turn || self.bot.fallback));
         counts.add(Signal::Fallbacks, u32::from(self.bot.fallback));
         counts.add(Signal::Handovers, u32::from(self.bot.handover));

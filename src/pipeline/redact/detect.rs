@@ -151,6 +151,7 @@ impl<'e, 's> Detector<'e, 's> {
             field: context.field,
             outer: context.outer,
             regions: self.settings.rules.regions(),
+            is_identity: self.settings.is_identity,
         };
         let mut candidates = std::mem::take(&mut self.engine.candidates);
         candidates.clear();

@@ -2,6 +2,7 @@
 
 use super::finding::{EntityKind, Finding, Partial, Position, Scope, StrictReason, Surface};
 use super::gate::{Gate, Verdict};
+use super::identity::Identity;
 use super::json::Document;
 use super::phone::{Candidate, PhoneFinder};
 use super::policy::{Caps, FieldRule, MessageIds, Rules, Strictness};
@@ -22,6 +23,7 @@ const REPEATED_MAX: usize = 16;
 pub(super) struct Settings<'a> {
     /// What the policy says for the record's topic and tenant.
     pub(super) rules: Rules<'a>,
+    pub(super) identities: &'a [Identity<'a>],
     pub(super) caps: Caps,
     /// Score from which a candidate is redacted.
     pub(super) threshold: i16,
@@ -41,9 +43,10 @@ pub(super) struct Settings<'a> {
 }
 
 impl<'a> Settings<'a> {
-    pub(super) fn new(rules: Rules<'a>, scope: &Scope<'_>, blind: bool) -> Self {
+    pub(super) fn new(rules: Rules<'a>, scope: &Scope<'a>, blind: bool) -> Self {
         Self {
             rules,
+            identities: scope.identities,
             caps: rules.policy().caps(),
             threshold: match rules.strictness() {
                 Strictness::Balanced => THRESHOLD_BALANCED,
@@ -58,6 +61,11 @@ impl<'a> Settings<'a> {
             may_pass_gate: !blind && !rules.has_field_rules() && rules.patterns().next().is_none(),
             keeps_message_ids: rules.message_ids() == MessageIds::Keep,
         }
+    }
+
+    /// The ends of numbers that are known to be phone numbers before anything is scanned.
+    fn known(&self) -> impl Iterator<Item = [u8; CONFIRMING_DIGITS]> + use<'a> {
+        self.identities.iter().filter(|identity| identity.is_number).filter_map(Identity::tail)
     }
 
     /// The rule for the field at `path`: the innermost field that has one.
@@ -140,8 +148,9 @@ impl Engine {
             true => self.gate.judge(input, settings.threshold),
             false => Verdict::Whole,
         };
-        self.only_spots = verdict == Verdict::Spots;
-        if verdict == Verdict::Clean {
+        let is_known = settings.known().any(|tail| self.gate.has_digits(input, &tail, |_| true));
+        self.only_spots = verdict == Verdict::Spots && !is_known;
+        if verdict == Verdict::Clean && !is_known {
             return Ok(());
         }
         self.gate.sort_spots();
@@ -153,7 +162,7 @@ impl Engine {
             self.budget = WEIGHED_FREE + input.len() / WEIGHED_BYTES;
             Walk::new(self, settings).record(input)?;
         }
-        self.confirm();
+        self.confirm(settings);
         merge(&mut self.findings);
         Ok(())
     }
@@ -191,14 +200,15 @@ impl Engine {
         })
     }
 
-    /// Takes what was rejected when its digits were found elsewhere in the record.
-    fn confirm(&mut self) {
-        if self.rejected.is_empty() || self.findings.is_empty() {
+    /// Takes what was rejected when its digits were found elsewhere in the record, or are known.
+    fn confirm(&mut self, settings: Settings<'_>) {
+        if self.rejected.is_empty() {
             return;
         }
         let phones = self.findings.iter().filter(|finding| finding.kind == EntityKind::Phone);
         let mut tails: Vec<[u8; CONFIRMING_DIGITS]> =
             phones.filter_map(|finding| finding.value.last_chunk().copied()).collect();
+        tails.extend(settings.known());
         tails.sort_unstable();
         for mut rejected in self.rejected.drain(..) {
             if tails.binary_search(&rejected.tail).is_ok() {

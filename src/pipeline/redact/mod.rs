@@ -22,7 +22,9 @@ mod engine;
 mod explain;
 mod finding;
 mod gate;
+mod identity;
 mod json;
+mod name_cache;
 mod partial;
 mod phone;
 mod record;
@@ -47,6 +49,7 @@ pub use finding::{
     Disposition, EntityKind, Finding, Partial, Position, Report, Scope, StrictReason, Surface,
     SurfaceClass,
 };
+pub use identity::Identity;
 pub use policy::{Policy, RawPolicy, Strictness};
 pub use record::{RecordBuffer, RecordFacts, RecordReport, RedactedFields, RedactedRecord};
 pub use redactor::Redactor;

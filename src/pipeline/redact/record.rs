@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::identity::{Identities, Identity};
 use super::keyring::MissingEpoch;
 use super::{Disposition, Partial, Redactor, Report, Scope, Surface};
 use crate::pipeline::ingest::{
@@ -170,10 +171,14 @@ impl<'a> RedactedRecord<'a> {
         let tenant = work.tenant(log)?;
         let tenant_id = tenant.as_ref().map(|(id, _)| id);
         let mut report = RecordReport::default();
-        let key = work.key(tenant_id, source.key, &mut report.key)?;
-        work.value(tenant_id, source.value, &mut report.value)?;
-        work.headers(tenant_id, source.headers, &mut report.headers)?;
-        let texts = work.texts(tenant_id, log)?;
+        let mut identities = Identities::of(source, log);
+        work.find_numbers(tenant_id, &mut identities)?;
+        work.value(tenant_id, identities.as_slice(), source.value, &mut report.value)?;
+        work.confirm_numbers(&mut identities, source.value);
+        let identities = identities.as_slice();
+        let key = work.key(tenant_id, identities, source.key, &mut report.key)?;
+        work.headers(tenant_id, identities, source.headers, &mut report.headers)?;
+        let texts = work.texts(tenant_id, identities, log)?;
         let RecordBuffer { value, bytes, text, headers, .. } = buffer;
         let (value, bytes, text): (&'a Vec<u8>, &'a Vec<u8>, &'a String) = (value, bytes, text);
         let slice = |span: Option<Span>| span.map(|span| &text[span.start..span.end]);
@@ -362,12 +367,42 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
         Self { redact, topic, timestamp: source.timestamp, partial, buffer }
     }
 
-    fn scope<'s>(&self, tenant: Option<&'s TenantId>, surface: Surface<'s>) -> Scope<'s>
+    fn scope<'s>(
+        &self,
+        tenant: Option<&'s TenantId>,
+        surface: Surface<'s>,
+        identities: &'s [Identity<'s>],
+    ) -> Scope<'s>
     where
         'w: 's,
     {
         let (topic, timestamp) = (self.topic, self.timestamp);
-        Scope { topic, tenant, timestamp, surface, partial: Partial::Whole }
+        Scope { topic, tenant, timestamp, surface, partial: Partial::Whole, identities }
+    }
+
+    /// Marks the identities that are numbers by themselves: where they stand in the value they are
+    /// too, whatever the names around them say.
+    fn find_numbers(
+        &mut self,
+        tenant: Option<&TenantId>,
+        identities: &mut Identities<'_>,
+    ) -> Result<(), MissingEpoch> {
+        for (identity, _) in identities.undecided() {
+            let tenant = tenant.filter(|_| !identity.is_tenant);
+            let scope = self.scope(tenant, Surface::Identity, &[]);
+            let text = identity.text.as_bytes();
+            identity.is_number = (self.redact)(&scope, text, &mut self.buffer.piece)?.total() > 0;
+        }
+        Ok(())
+    }
+
+    /// Marks the identities that the value no longer holds after redaction.
+    fn confirm_numbers(&mut self, identities: &mut Identities<'_>, value: Option<&[u8]>) {
+        let Some(value) = value else { return };
+        for (identity, tail) in identities.undecided() {
+            let had = memchr::memmem::find(value, &tail).is_some();
+            identity.is_number = had && memchr::memmem::find(&self.buffer.value, &tail).is_none();
+        }
     }
 
     /// The tenant's own keys cannot be chosen before the tenant is known: its id is redacted under
@@ -377,7 +412,8 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
         log: &LogRecord<'_>,
     ) -> Result<Option<(TenantId, Assurance)>, MissingEpoch> {
         let Some(claim) = &log.tenant else { return Ok(None) };
-        let span = self.text(None, Surface::Identity, Some(&claim.id))?;
+        let scope = self.scope(None, Surface::Identity, &[]);
+        let span = self.text(&scope, Some(&claim.id))?;
         let id = span.and_then(|span| TenantId::new(&self.buffer.text[span.start..span.end]));
         Ok(id.map(|id| (id, claim.assurance)))
     }
@@ -385,11 +421,12 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
     fn key(
         &mut self,
         tenant: Option<&TenantId>,
+        identities: &[Identity<'_>],
         key: Option<&[u8]>,
         report: &mut Report,
     ) -> Result<Option<Span>, MissingEpoch> {
         let Some(key) = key else { return Ok(None) };
-        let scope = self.scope(tenant, Surface::Key);
+        let scope = self.scope(tenant, Surface::Key, identities);
         let (span, found) = self.piece(&scope, key)?;
         *report = found;
         Ok(Some(span))
@@ -398,11 +435,13 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
     fn value(
         &mut self,
         tenant: Option<&TenantId>,
+        identities: &[Identity<'_>],
         value: Option<&[u8]>,
         report: &mut Report,
     ) -> Result<(), MissingEpoch> {
         let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(()) };
-        let scope = Scope { partial: self.partial, ..self.scope(tenant, Surface::Value) };
+        let scope = self.scope(tenant, Surface::Value, identities);
+        let scope = Scope { partial: self.partial, ..scope };
         *report = (self.redact)(&scope, value, &mut self.buffer.value)?;
         Ok(())
     }
@@ -410,18 +449,20 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
     fn headers(
         &mut self,
         tenant: Option<&TenantId>,
+        identities: &[Identity<'_>],
         headers: &[Header<'_>],
         report: &mut Report,
     ) -> Result<(), MissingEpoch> {
         for header in headers {
-            let scope = self.scope(tenant, Surface::Header(""));
+            let scope = self.scope(tenant, Surface::Header(""), identities);
             let (name, found) = self.piece(&scope, header.name.as_bytes())?;
             report.absorb(&found);
             let name = self.text_or_nothing(name);
             let value = match header.value {
                 None => None,
                 Some(value) => {
-                    let scope = self.scope(tenant, Surface::Header(header.name));
+                    let surface = Surface::Header(header.name);
+                    let scope = self.scope(tenant, surface, identities);
                     let (span, found) = self.piece(&scope, value)?;
                     report.absorb(&found);
                     Some(span)
@@ -452,6 +493,7 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
     fn texts(
         &mut self,
         tenant: Option<&TenantId>,
+        identities: &[Identity<'_>],
         log: &LogRecord<'_>,
     ) -> Result<[Option<Span>; FIELDS], MissingEpoch> {
         let fields = [
@@ -468,7 +510,7 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
         ];
         let mut spans = [None; FIELDS];
         for (span, (surface, field)) in spans.iter_mut().zip(fields) {
-            *span = self.text(tenant, surface, field.as_ref())?;
+            *span = self.text(&self.scope(tenant, surface, identities), field.as_ref())?;
         }
         Ok(spans)
     }
@@ -477,14 +519,12 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
     /// constant in its place would make one identity of many.
     fn text(
         &mut self,
-        tenant: Option<&TenantId>,
-        surface: Surface<'_>,
+        scope: &Scope<'_>,
         field: Option<&Field<'_>>,
     ) -> Result<Option<Span>, MissingEpoch> {
         let Some(field) = field else { return Ok(None) };
-        let scope = self.scope(tenant, surface);
         let piece = &mut self.buffer.piece;
-        let report = (self.redact)(&scope, field.as_str().as_bytes(), piece)?;
+        let report = (self.redact)(scope, field.as_str().as_bytes(), piece)?;
         let is_scanned = matches!(report.disposition, Disposition::Clean | Disposition::Redacted);
         let text = std::str::from_utf8(piece).ok().filter(|text| is_scanned && !text.is_empty());
         let Some(text) = text else { return Ok(None) };

@@ -1,7 +1,9 @@
 //! The first stage: each source record is read, redacted, forwarded to the same partition,
 //! receipted, sealed and measured. SCRUB only orders the rooms; it owns source partitions.
 
+mod canary;
 mod partition;
+mod policy;
 mod take;
 mod tally;
 
@@ -9,16 +11,18 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
+pub use self::canary::Canaries;
 use self::partition::Partition;
+pub use self::policy::AuditPolicy;
 use self::tally::Tally;
 use crate::pipeline::audit::{
     CommitmentKey, Deployment, InstanceKey, InstanceName, KeyringId, Permission, PublicKey,
-    RestoreContext, Sealer, ShortPolicyHash, StartPosition, Trust,
+    RestoreContext, Sealer, StartPosition, Trust,
 };
 use crate::pipeline::emit::{Emitter, TopicNames};
 use crate::pipeline::ingest::Ingest;
 use crate::pipeline::measure::DeltaBook;
-use crate::pipeline::metric::{Metric, MetricUpdate};
+use crate::pipeline::metric::{Metric, MetricSeries, MetricUpdate};
 use crate::pipeline::record::{RecordBatch, Timestamp, TopicPartition};
 use crate::pipeline::redact::sentinel::Sampling;
 use crate::pipeline::redact::{RecordBuffer, Redactor};
@@ -35,6 +39,8 @@ pub struct ScrubConfig {
     pub record_bytes_max: usize,
     /// Share of output records that the leak sentinel looks at.
     pub sentinel: Sampling,
+    /// Planted values that must not come out.
+    pub canaries: Canaries,
     /// Name of the deployment.
     pub deployment: Deployment,
     /// The deployment's public key, which certifies the keys of instances.
@@ -75,10 +81,8 @@ pub struct AuditConfig {
     pub instance: InstanceName,
     /// The keyring, named in genesis.
     pub keyring: KeyringId,
-    /// Short hash of the policy in force.
-    pub policy: ShortPolicyHash,
-    /// The policy's full text as JSON on one line.
-    pub policy_text: String,
+    /// The policy in force.
+    pub policy: AuditPolicy,
     /// A seal is written after this time though nothing was read.
     pub heartbeat_ms: i64,
     /// An entry for every record something was redacted in.
@@ -139,6 +143,16 @@ impl Scrub {
         }
     }
 
+    /// Follows another policy from the next record on. Between two transactions only: each chain
+    /// names it in its next one, which is due at once.
+    pub fn change_policy(&mut self, redactor: Redactor, policy: AuditPolicy) {
+        debug_assert!(!self.is_dirty(), "a transaction knows one policy");
+        self.redactor = redactor;
+        if let Some(audit) = &mut self.config.audit {
+            audit.policy = policy;
+        }
+    }
+
     /// Joins every restored partition to the open transaction: a measures record speaks for all.
     fn join_all(&mut self, outputs: &mut Outputs) {
         for partition in self.partitions.values_mut() {
@@ -164,6 +178,11 @@ impl Scrub {
         self.tally.add(Metric::LabelOverflow, &["service"], overflow.service);
         self.tally.add(Metric::LabelOverflow, &["time"], overflow.bucket);
         self.tally.add(Metric::LabelOverflow, &["session"], overflow.session);
+    }
+
+    fn look_for_canaries(&mut self, outputs: &Outputs, from: usize) {
+        let found = self.config.canaries.survivors(outputs, from);
+        self.tally.add(Metric::LeaksFound, &["canary"], found);
     }
 
     fn seal(&mut self, now: Timestamp, outputs: &mut Outputs) {
@@ -230,6 +249,12 @@ impl Stage for Scrub {
         }
     }
 
+    fn withdraw(&mut self, topic_partition: &TopicPartition) -> Vec<MetricSeries> {
+        let number = topic_partition.partition.to_string();
+        let labels = [&*topic_partition.topic, &*number];
+        [Metric::AuditChainHeight, Metric::AuditSealTimestamp].map(|of| of.series(&labels)).into()
+    }
+
     fn output_partitions(&self, topic_partition: &TopicPartition) -> Vec<TopicPartition> {
         let own = |topic: String| TopicPartition::new(topic, topic_partition.partition);
         let mut outputs = vec![own(self.config.names.redacted.topic(&topic_partition.topic))];
@@ -246,12 +271,14 @@ impl Stage for Scrub {
         now: Timestamp,
         outputs: &mut Outputs,
     ) -> Result<(), RecordFailure> {
+        let from = outputs.len();
         let mut failed = None;
         batch.for_each(range, |record| {
             if failed.is_none() {
                 failed = self.take(&record, now, outputs).err();
             }
         });
+        self.look_for_canaries(outputs, from);
         failed.map_or(Ok(()), Err)
     }
 
@@ -273,7 +300,7 @@ impl Stage for Scrub {
     }
 
     fn due(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.partitions.values().any(Partition::is_fresh) {
+        if self.partitions.values().any(|partition| partition.has_news(&self.config)) {
             return Some(now);
         }
         let marks = self.book.as_ref().and_then(|book| book.due(now));
@@ -289,12 +316,13 @@ impl Stage for Scrub {
     }
 
     fn close(&mut self, now: Timestamp, outputs: &mut Outputs) {
+        let from = outputs.len();
         let audit_due = self.config.audit.as_ref().map(|audit| audit.heartbeat_ms);
         for partition in self.partitions.values_mut() {
             let heartbeat = audit_due
                 .and_then(|heartbeat_ms| partition.heartbeat_due(heartbeat_ms))
                 .is_some_and(|due| due <= now);
-            if heartbeat || partition.is_fresh() {
+            if heartbeat || partition.has_news(&self.config) {
                 partition.join(&self.config, &mut self.emitter, outputs);
             }
         }
@@ -304,6 +332,7 @@ impl Stage for Scrub {
         }
         self.send_measures(now, outputs);
         self.seal(now, outputs);
+        self.look_for_canaries(outputs, from);
     }
 
     fn offsets(&mut self, deliveries: &[Delivery]) -> Vec<OffsetCommit> {
@@ -401,6 +430,6 @@ impl ScrubConfig {
 
 impl AuditConfig {
     fn sealer(&self) -> Sealer<'_> {
-        Sealer { key: &self.key, instance: &self.instance, policy: self.policy }
+        Sealer { key: &self.key, instance: &self.instance, policy: self.policy.hash() }
     }
 }

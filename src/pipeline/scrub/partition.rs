@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::pipeline::audit::{
-    Answer, Ask, AuditState, HeadRef, Ledger, OffsetMetadata, Policy as PolicyEntry, Restore,
-    RestoreAlert, Restored, RestoredAudit, RestoredChain, Role, Step, StoredAt,
+    Answer, Ask, AuditState, HeadRef, Ledger, OffsetMetadata, Restore, RestoreAlert, Restored,
+    RestoredAudit, RestoredChain, Role, ShortPolicyHash, Step, StoredAt,
 };
 use crate::pipeline::emit::Emitter;
 use crate::pipeline::limits::NOT_TEXT_SAMPLE_RECORDS;
@@ -55,6 +55,8 @@ pub(super) struct State {
     head: Option<HeadRef>,
     metadata: Arc<str>,
     is_sealed: bool,
+    /// The policy that the chain names as the one in force.
+    policy: Option<ShortPolicyHash>,
 }
 
 /// The chain of a partition, at its stages.
@@ -157,11 +159,14 @@ impl Partition {
         self.ready().is_some_and(|ready| ready.pending.is_some())
     }
 
-    /// Whether the next transaction begins with pending entries: it is due at once.
-    pub(super) fn is_fresh(&self) -> bool {
-        self.ready().is_some_and(|ready| {
-            ready.committed.transactions_since_restore() == 0 && ready.pending.is_none()
-        })
+    /// Whether the next transaction begins with entries of its own: a restore's, or another policy.
+    /// It is due at once.
+    pub(super) fn has_news(&self, config: &ScrubConfig) -> bool {
+        let Some(Ready { committed, pending: None }) = self.ready() else { return false };
+        let policy = config.audit.as_ref().map(|audit| audit.policy.hash());
+        let is_audited = !matches!(committed.chain, Chain::Off);
+        committed.transactions_since_restore() == 0
+            || is_audited && policy.is_some() && committed.policy != policy
     }
 
     /// When a heartbeat seal is due.
@@ -185,9 +190,8 @@ impl Partition {
         if ready.pending.is_none() {
             let mut state = ready.committed.clone();
             state.is_sealed = false;
-            if let (Chain::Restored(chain), Some(audit)) = (&state.chain, &config.audit) {
-                let ledger = open(chain, audit, state.partitions, source, emitter, outputs);
-                state.chain = Chain::Open(Box::new(ledger));
+            if let Some(audit) = &config.audit {
+                state.open(audit, source, emitter, outputs);
             }
             ready.pending = Some(state);
         }
@@ -271,9 +275,9 @@ impl Partition {
 
 impl State {
     fn restored(restored: Restored) -> Self {
-        let (chain, head) = match restored.audit {
-            RestoredAudit::On(chain) => (Chain::Restored(chain), None),
-            RestoredAudit::Off(head) => (Chain::Off, head),
+        let (policy, chain, head) = match restored.audit {
+            RestoredAudit::On(chain) => (chain.policy, Chain::Restored(chain), None),
+            RestoredAudit::Off(head) => (None, Chain::Off, head),
         };
         Self {
             position: restored.position,
@@ -284,6 +288,32 @@ impl State {
             head,
             metadata: Arc::from(""),
             is_sealed: false,
+            policy,
+        }
+    }
+
+    /// Begins a transaction: writes the pending entries of a restored chain, then the policy when the
+    /// chain names another one.
+    fn open(
+        &mut self,
+        audit: &AuditConfig,
+        source: &TopicPartition,
+        emitter: &mut Emitter,
+        outputs: &mut Outputs,
+    ) {
+        if let Chain::Restored(chain) = &self.chain {
+            let ledger = chain.open(&audit.sealer(), audit.keyring, self.partitions, |entry| {
+                emitter.audit_entry(source, entry, false, outputs);
+            });
+            self.chain = Chain::Open(Box::new(ledger));
+        }
+        let named = self.policy;
+        let Some(ledger) = self.ledger() else { return };
+        if named != Some(audit.policy.hash()) {
+            let mut entry = Vec::new();
+            ledger.append(&audit.policy.entry(named), &mut entry);
+            emitter.audit_entry(source, &entry, false, outputs);
+            self.policy = Some(audit.policy.hash());
         }
     }
 
@@ -338,28 +368,4 @@ impl State {
             signer: *audit.key.certificate(),
         });
     }
-}
-
-/// Writes the pending entries of a restored chain and, when another policy is in force than the
-/// last seal names, the policy.
-fn open(
-    chain: &RestoredChain,
-    audit: &AuditConfig,
-    partitions: i32,
-    source: &TopicPartition,
-    emitter: &mut Emitter,
-    outputs: &mut Outputs,
-) -> Ledger {
-    let sealer = audit.sealer();
-    let mut ledger = chain.open(&sealer, audit.keyring, partitions, |entry| {
-        emitter.audit_entry(source, entry, false, outputs);
-    });
-    if chain.policy != Some(audit.policy) {
-        let policy = PolicyEntry::new(&audit.policy_text, false)
-            .expect("the policy's text was checked when the stage was made");
-        let mut entry = Vec::new();
-        ledger.append(&policy, &mut entry);
-        emitter.audit_entry(source, &entry, false, outputs);
-    }
-    ledger
 }

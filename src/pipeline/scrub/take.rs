@@ -5,10 +5,10 @@ use crate::pipeline::audit::{
     TenantFact,
 };
 use crate::pipeline::emit::DeadLetter;
-use crate::pipeline::ingest;
+use crate::pipeline::ingest::{self, SeverityCounts};
 use crate::pipeline::measure::{BotFacts, DeltaBook, Fact, SessionTag};
 use crate::pipeline::metric::Metric;
-use crate::pipeline::record::{SourceRecord, Timestamp, TopicPartition};
+use crate::pipeline::record::{Severity, SourceRecord, Timestamp, TopicPartition};
 use crate::pipeline::redact::keyring::{KeyKind, Keyring, MissingEpoch};
 use crate::pipeline::redact::sentinel::leaks;
 use crate::pipeline::redact::{
@@ -64,12 +64,13 @@ impl Scrub {
             record_fate(state, record.offset, Fate::Forwarded, &raw);
         }
         advance(state, record.offset);
-        count(&mut self.tally, record, &redacted);
+        let severities = log.batch.unwrap_or_else(|| one_of(redacted.facts().severity));
+        count(&mut self.tally, record, &redacted, &severities);
         if self.config.sentinel.chooses(source.partition, record.offset) {
             look_for_leaks(&mut self.tally, self.redactor.policy(), &redacted);
         }
         if let Some(book) = &mut self.book {
-            measure(book, self.redactor.keyring(), &redacted, now);
+            measure(book, self.redactor.keyring(), &redacted, &severities, now);
         }
         self.seal_if_full(source, now, outputs);
         Ok(())
@@ -226,7 +227,7 @@ fn entries(
             offset: record.offset,
             timestamp: record.timestamp,
             tenant,
-            policy: audit.policy,
+            policy: audit.policy.hash(),
             counts: &counts,
             disposition: if masked { Receipt::Masked } else { Receipt::Redacted },
             raw,
@@ -274,9 +275,21 @@ fn total(report: &Report, kind: EntityKind) -> u32 {
     SurfaceClass::ALL.iter().map(|&class| report.count(kind, class)).sum()
 }
 
-fn count(tally: &mut Tally, record: &SourceRecord<'_>, redacted: &RedactedRecord<'_>) {
+/// A Kafka record that is one log record.
+fn one_of(severity: Severity) -> SeverityCounts {
+    let mut counts = [0; _];
+    counts[severity as usize] = 1;
+    counts
+}
+
+fn count(
+    tally: &mut Tally,
+    record: &SourceRecord<'_>,
+    redacted: &RedactedRecord<'_>,
+    severities: &SeverityCounts,
+) {
     let tenant = redacted.tenant().map_or("", |tenant| tenant.as_str());
-    tally.record(tenant, redacted.fields().service.unwrap_or_default(), redacted.facts().severity);
+    tally.records(tenant, redacted.fields().service.unwrap_or_default(), severities);
     tally.bytes(record.size_bytes(), redacted.size_bytes());
     let report = redacted.report();
     if let Some(bot) = redacted.facts().bot {
@@ -313,8 +326,10 @@ fn measure(
     book: &mut DeltaBook,
     keyring: Option<&Keyring>,
     redacted: &RedactedRecord<'_>,
+    severities: &SeverityCounts,
     now: Timestamp,
 ) {
+    let errors = Severity::ALL.iter().zip(severities).filter(|(severity, _)| severity.is_error());
     let bot = redacted.facts().bot.unwrap_or_default();
     let session = redacted.fields().session.zip(keyring).and_then(|(session, keyring)| {
         let key = keyring.key(redacted.tenant(), KeyKind::Session, redacted.timestamp()).ok()?;
@@ -324,7 +339,8 @@ fn measure(
     let fact = Fact {
         tenant: redacted.tenant(),
         service: redacted.fields().service,
-        severity: redacted.facts().severity,
+        records: severities.iter().sum(),
+        errors: errors.map(|(_, count)| count).sum(),
         event_time: redacted.facts().event_time.unwrap_or_else(|| redacted.timestamp()),
         session,
         bot: BotFacts {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::pipeline::ingest::SeverityCounts;
 use crate::pipeline::metric::{Metric, MetricUpdate};
 use crate::pipeline::record::Severity;
 
@@ -16,16 +17,19 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// One record of a tenant and service (empty when unknown).
-    pub(super) fn record(&mut self, tenant: &str, service: &str, severity: Severity) {
+    /// Log records of a tenant and service (empty when unknown) by severity.
+    pub(super) fn records(&mut self, tenant: &str, service: &str, severities: &SeverityCounts) {
         // The names are seldom new: nothing is allocated for those that are not.
         if !self.records.contains_key(tenant) {
             self.records.insert(Arc::from(tenant), BTreeMap::new());
         }
         let services = self.records.get_mut(tenant).expect("just put in where it was missing");
-        match services.get_mut(service) {
-            Some(row) => row[severity as usize] += 1,
-            None => services.entry(Arc::from(service)).or_default()[severity as usize] += 1,
+        if !services.contains_key(service) {
+            services.insert(Arc::from(service), Default::default());
+        }
+        let row = services.get_mut(service).expect("just put in where it was missing");
+        for (total, &count) in row.iter_mut().zip(severities) {
+            *total += u64::from(count);
         }
     }
 
@@ -84,8 +88,7 @@ mod tests {
     #[test]
     fn what_is_taken_is_gone() {
         let mut tally = Tally::default();
-        tally.record("t", "s", Severity::Error);
-        tally.record("t", "s", Severity::Error);
+        tally.records("t", "s", &[0, 0, 0, 0, 0, 2, 0]);
         tally.add(Metric::RecordsMasked, &["too_long"], 1);
         tally.bytes(10, 8);
         let updates = tally.take();

@@ -33,7 +33,7 @@ pub(super) struct Board {
     swept: Option<(Bucket, Option<Bucket>)>,
     changed: Changed,
     counters: BTreeMap<(Metric, Vec<Arc<str>>), f64>,
-    gauges: Gauges,
+    pub(super) gauges: Gauges,
 }
 
 /// What has to be stored anew.
@@ -124,6 +124,7 @@ impl Board {
             held: self.event_time.held(),
             swept: self.swept.map(|(now, watermark)| (now.0, watermark.map(|w| w.0))),
             storm: self.alerts.storm(),
+            reset: false,
         }
     }
 

@@ -8,7 +8,7 @@ use super::board::tenant_label;
 use crate::pipeline::alert::{AlertSeverity, AlertTable, format_duration};
 use crate::pipeline::limits::{BUCKET_MS, GAUGES_PUBLISHED_EVERY_MS};
 use crate::pipeline::measure::{Bucket, Counts, EventTime, Scope, Series, SeriesTable, Signal};
-use crate::pipeline::metric::{Metric, MetricUpdate};
+use crate::pipeline::metric::{Metric, MetricSeries, MetricUpdate};
 use crate::pipeline::record::Timestamp;
 
 /// The service label of a total over all services.
@@ -17,14 +17,66 @@ const TOTAL: &str = "_all";
 #[derive(Default)]
 pub(super) struct Gauges {
     touched: BTreeSet<Series>,
-    error_ratios: BTreeSet<Series>,
-    handover_ratios: BTreeSet<Scope>,
+    shown: Shown,
     published_at: Option<Timestamp>,
     /// Alerts changed since last published.
     pub(super) alerts_changed: bool,
 }
 
+/// The ratios on show.
+#[derive(Default)]
+pub(super) struct Shown {
+    error_ratios: BTreeSet<Series>,
+    handover_ratios: BTreeSet<Scope>,
+}
+
+impl Shown {
+    /// All series that a measures partition shows: these ratios and what it always shows.
+    pub(super) fn series(&self, partition: i32, config: &WatchConfig) -> Vec<MetricSeries> {
+        let partition = partition.to_string();
+        let mut series =
+            vec![Metric::AlertsHeld.series(&[&partition]), Metric::EventTime.series(&[&partition])];
+        for (state, severity) in alert_labels() {
+            series.push(Metric::Alerts.series(&[state, severity, &partition]));
+        }
+        let window = format_duration(config.error_window_ms);
+        for of in &self.error_ratios {
+            let labels = [&*tenant_label(&of.scope), &*of.service, &window];
+            series.extend(ERROR_RATIO.map(|metric| metric.series(&labels)));
+        }
+        let window = format_duration(config.handover_window_ms);
+        for of in &self.handover_ratios {
+            let labels = [&*tenant_label(of), &window];
+            series.extend(HANDOVER_RATIO.map(|metric| metric.series(&labels)));
+        }
+        series
+    }
+}
+
+fn alert_labels() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let severities = |state| AlertSeverity::ALL.map(|severity| (state, severity.name()));
+    ["pending", "firing"].into_iter().flat_map(severities)
+}
+
+/// Ratio, numerator, denominator.
+const ERROR_RATIO: [Metric; 3] =
+    [Metric::ErrorRatio, Metric::ErrorRatioErrors, Metric::ErrorRatioRecords];
+const HANDOVER_RATIO: [Metric; 3] =
+    [Metric::HandoverRatio, Metric::HandoverRatioSessionsHandedOver, Metric::HandoverRatioSessions];
+
 impl Gauges {
+    /// Goes on with what an earlier state of the partition has on show.
+    pub(super) fn inherit(&mut self, shown: Shown) {
+        self.shown = shown;
+        self.alerts_changed = true;
+        self.touch_all(std::iter::empty());
+    }
+
+    /// What is on show, for the state that comes next.
+    pub(super) fn take_shown(&mut self) -> Shown {
+        std::mem::take(&mut self.shown)
+    }
+
     /// These series have new numbers.
     pub(super) fn touch(&mut self, series: &BTreeSet<Series>) {
         self.touched.extend(series.iter().cloned());
@@ -33,8 +85,8 @@ impl Gauges {
     /// Every window has moved.
     pub(super) fn touch_all(&mut self, series: impl Iterator<Item = Series>) {
         self.touched.extend(series);
-        self.touched.extend(self.error_ratios.iter().cloned());
-        let scopes = self.handover_ratios.iter();
+        self.touched.extend(self.shown.error_ratios.iter().cloned());
+        let scopes = self.shown.handover_ratios.iter();
         self.touched.extend(scopes.map(|scope| Series::new(scope.clone(), "")));
     }
 
@@ -57,12 +109,10 @@ impl Gauges {
             return;
         }
         let counts = alerts.counts();
-        for state in ["pending", "firing"] {
-            for severity in AlertSeverity::ALL {
-                let count = counts.get(&(state, severity.name())).copied().unwrap_or(0);
-                let labels = [state, severity.name(), &partition];
-                updates.push(Metric::Alerts.update(&labels, f64::from(count)));
-            }
+        for (state, severity) in alert_labels() {
+            let count = counts.get(&(state, severity)).copied().unwrap_or(0);
+            let labels = [state, severity, &partition];
+            updates.push(Metric::Alerts.update(&labels, f64::from(count)));
         }
     }
 
@@ -107,18 +157,17 @@ impl Gauges {
         let service = (!total).then_some(&*series.service);
         let sum = table.sum(&series.scope, service, end, config.error_window_ms / BUCKET_MS);
         let empty = sum.of(Signal::Records) == 0;
-        let known = self.error_ratios.contains(series);
+        let known = self.shown.error_ratios.contains(series);
         if empty && !known {
             return;
         }
         let window = format_duration(config.error_window_ms);
         let labels = [&*tenant_label(&series.scope), &*series.service, &window];
-        let metrics = [Metric::ErrorRatio, Metric::ErrorRatioErrors, Metric::ErrorRatioRecords];
-        push_ratio(metrics, &labels, &sum, [Signal::Errors, Signal::Records], updates);
+        push_ratio(ERROR_RATIO, &labels, &sum, [Signal::Errors, Signal::Records], updates);
         if empty {
-            self.error_ratios.remove(series);
+            self.shown.error_ratios.remove(series);
         } else if !known {
-            self.error_ratios.insert(series.clone());
+            self.shown.error_ratios.insert(series.clone());
         }
     }
 
@@ -133,22 +182,17 @@ impl Gauges {
         let sum = table.sum(scope, None, end, config.handover_window_ms / BUCKET_MS);
         let signals = [Signal::SessionsHandedOver, Signal::Sessions];
         let empty = signals.iter().all(|&signal| sum.of(signal) == 0);
-        let known = self.handover_ratios.contains(scope);
+        let known = self.shown.handover_ratios.contains(scope);
         if empty && !known {
             return;
         }
         let window = format_duration(config.handover_window_ms);
         let labels = [&*tenant_label(scope), &window];
-        let metrics = [
-            Metric::HandoverRatio,
-            Metric::HandoverRatioSessionsHandedOver,
-            Metric::HandoverRatioSessions,
-        ];
-        push_ratio(metrics, &labels, &sum, signals, updates);
+        push_ratio(HANDOVER_RATIO, &labels, &sum, signals, updates);
         if empty {
-            self.handover_ratios.remove(scope);
+            self.shown.handover_ratios.remove(scope);
         } else if !known {
-            self.handover_ratios.insert(scope.clone());
+            self.shown.handover_ratios.insert(scope.clone());
         }
     }
 }

@@ -14,12 +14,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use board::Board;
+use gauges::Shown;
+pub use restore::{Reset, ResetPlan};
 use restore::{Restore, RestoreProgress};
 
 use super::alert::{Emission, Rules};
 use super::limits::{TICK_AFTER_SILENCE_MS, TICK_INTERVAL_MS};
 use super::measure::{MeasureRecord, Retention, Signal};
-use super::metric::MetricUpdate;
+use super::metric::{MetricSeries, MetricUpdate};
 use super::record::{Header, RecordBatch, Timestamp, TopicPartition};
 use super::step::{
     Delivery, LookupAnswer, OffsetCommit, OutputRecord, Outputs, PauseRequest, RecordFailure,
@@ -85,6 +87,8 @@ pub struct Watch {
     suspended: BTreeMap<TopicPartition, (i64, Vec<MetricUpdate>)>,
     /// Counted by transactions that turned out to stand.
     recovered: Vec<MetricUpdate>,
+    /// What partitions without a state have on show.
+    shown: BTreeMap<TopicPartition, Shown>,
 }
 
 struct Slot {
@@ -124,18 +128,31 @@ impl Watch {
             open: BTreeSet::new(),
             suspended: BTreeMap::new(),
             recovered: Vec::new(),
+            shown: BTreeMap::new(),
         }
     }
 
-    fn ready(&mut self, topic_partition: &TopicPartition, board: Box<Board>) -> RestoreStep {
+    fn ready(&mut self, topic_partition: &TopicPartition, mut board: Box<Board>) -> RestoreStep {
         let position = board.position;
         if let Some((expected, updates)) = self.suspended.remove(topic_partition)
             && expected == position
         {
             self.recovered.extend(updates);
         }
+        if let Some(shown) = self.shown.remove(topic_partition) {
+            board.gauges.inherit(shown);
+        }
         self.set_phase(topic_partition, Phase::Ready(board));
         RestoreStep::Ready { position }
+    }
+
+    /// Drops the state of a partition; what it has on show is remembered.
+    fn forget(&mut self, topic_partition: &TopicPartition) -> Option<Slot> {
+        let mut slot = self.slots.remove(topic_partition)?;
+        if let Phase::Ready(board) = &mut slot.phase {
+            self.shown.insert(topic_partition.clone(), board.gauges.take_shown());
+        }
+        Some(slot)
     }
 
     fn set_phase(&mut self, topic_partition: &TopicPartition, phase: Phase) {
@@ -181,6 +198,7 @@ impl Watch {
 impl Stage for Watch {
     fn assign(&mut self, topic_partition: &TopicPartition, _now: Timestamp) -> RestoreStep {
         self.open.remove(topic_partition);
+        self.forget(topic_partition);
         let restore = Box::new(Restore::new(&self.config, topic_partition));
         let question = restore.question();
         self.set_phase(topic_partition, Phase::Restoring(restore));
@@ -217,8 +235,13 @@ impl Stage for Watch {
     }
 
     fn revoke(&mut self, topic_partition: &TopicPartition) {
-        self.slots.remove(topic_partition);
+        self.forget(topic_partition);
         self.open.remove(topic_partition);
+    }
+
+    fn withdraw(&mut self, topic_partition: &TopicPartition) -> Vec<MetricSeries> {
+        let shown = self.shown.remove(topic_partition);
+        shown.map(|shown| shown.series(topic_partition.partition, &self.config)).unwrap_or_default()
     }
 
     fn output_partitions(&self, topic_partition: &TopicPartition) -> Vec<TopicPartition> {
@@ -327,22 +350,23 @@ impl Stage for Watch {
             .filter(|(_, slot)| slot.applied)
             .map(|(topic_partition, _)| topic_partition.clone())
             .collect();
-        self.slots.retain(|_, slot| !slot.applied);
+        for topic_partition in &lost {
+            self.forget(topic_partition);
+        }
         lost
     }
 
     fn suspend(&mut self) -> Vec<TopicPartition> {
         self.open.clear();
-        let slots = std::mem::take(&mut self.slots);
-        let mut partitions = Vec::new();
-        for (topic_partition, slot) in slots {
+        let partitions: Vec<TopicPartition> = self.slots.keys().cloned().collect();
+        for topic_partition in &partitions {
+            let Some(slot) = self.forget(topic_partition) else { continue };
             if let Phase::Ready(mut board) = slot.phase
                 && slot.applied
             {
                 let pending = (board.position, board.take_updates());
                 self.suspended.insert(topic_partition.clone(), pending);
             }
-            partitions.push(topic_partition);
         }
         partitions
     }

@@ -44,6 +44,9 @@ pub(super) struct Position {
     pub(super) swept: Option<(i64, Option<i64>)>,
     /// The storm cap.
     pub(super) storm: StormState,
+    /// An operator set it: the group's offset need not agree with it, this once.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) reset: bool,
 }
 
 /// A state record this build can't read.
@@ -163,6 +166,11 @@ pub(super) fn restore_into(
         StateKey::Position => return value.map(decode).transpose(),
     }
     Ok(None)
+}
+
+/// A position, stored by hand.
+pub(super) fn encode_position(position: Position) -> Vec<u8> {
+    encode(position)
 }
 
 fn encode(content: impl Serialize) -> Vec<u8> {

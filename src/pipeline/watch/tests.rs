@@ -8,7 +8,7 @@ use crate::pipeline::measure::{
     Bucket, Counts, Delta, Mark, Scope, Series, SessionFact, SessionTag,
 };
 use crate::pipeline::metric::Metric;
-use crate::pipeline::record::TenantId;
+use crate::pipeline::record::{SourceRecord, TenantId};
 use crate::pipeline::step::{Lookup, PartitionStop};
 
 const T0: i64 = 1_760_000_000_000;
@@ -509,13 +509,77 @@ fn where_state_and_offset_stand_decides_how_a_partition_starts() {
     assert_eq!(restore(&no_position), Err("state_missing"));
     assert_eq!(restore(&|world| world.measures.truncate(4)), Err("measures_truncated"));
     assert_eq!(
-        restore(&|world| world.state.push((b"[\"z\"]".to_vec(), None))),
+        restore(&|world| world.state.push((b"[\"z\"]".to_vec(), Some(b"1".to_vec())))),
         Err("state_unreadable")
     );
     assert_eq!(
         restore(&|world| world.state.push((br#"["p"]"#.to_vec(), Some(b"{\"v\":2}".to_vec())))),
         Err("state_unreadable")
     );
+}
+
+#[test]
+fn a_reset_lets_every_stopped_partition_go_on() {
+    let mut done = World::default();
+    traffic(&mut done, 0..5, |_| 0);
+    done.run(&config());
+    let plan = |world: &World| {
+        let mut reset = Reset::new(config(), &input(), world.committed);
+        for (offset, (key, value)) in world.state.iter().enumerate() {
+            reset.take(&SourceRecord {
+                topic_partition: &reset.state().clone(),
+                offset: i64::try_from(offset).unwrap(),
+                timestamp: at(0),
+                key: Some(key),
+                value: value.as_deref(),
+                headers: &[],
+            });
+        }
+        reset.plan(world.low, i64::try_from(world.measures.len()).unwrap())
+    };
+    assert_eq!(plan(&done), None, "it is not stopped");
+    let position = br#"["p"]"#.to_vec();
+    type Change = fn(&mut World);
+    let cases: [(&str, Change, i64, bool); 6] = [
+        ("state_differs", |world| world.committed = Some(3), 15, true),
+        ("state_missing", |world| world.state.clear(), 15, false),
+        ("state_missing", |world| world.state.retain(|(key, _)| key != br#"["p"]"#), 15, false),
+        ("measures_truncated", |world| world.measures.truncate(4), 0, false),
+        (
+            "state_unreadable",
+            |world| world.state.push((b"?".to_vec(), Some(b"?".to_vec()))),
+            15,
+            false,
+        ),
+        (
+            "state_unreadable",
+            |world| world.state.push((br#"["p"]"#.to_vec(), Some(b"{}".to_vec()))),
+            15,
+            false,
+        ),
+    ];
+    for (reason, change, expected, keeps_state) in cases {
+        let mut world = done.clone();
+        change(&mut world);
+        assert_eq!(world.try_restore(&mut Watch::new(config())).unwrap_err().reason, reason);
+        let plan = plan(&world).expect(reason);
+        assert_eq!(
+            (plan.stop.reason, plan.position, plan.keeps_state),
+            (reason, expected, keeps_state)
+        );
+        assert_eq!(plan.records.last().unwrap().0, position);
+        world.state.extend(plan.records);
+        let live = world.compacted().len();
+        assert_eq!(live > 1, keeps_state, "{reason}: {live} keys live on");
+        // It goes on, and the next restart finds state and offset in agreement.
+        traffic(&mut world, 10..20, |_| 0);
+        let (mut watch, from) = world.started(&config());
+        assert_eq!(from, expected);
+        let outputs =
+            world.transact(&mut watch, from, i64::try_from(world.measures.len()).unwrap());
+        world.commit(&mut watch, &outputs);
+        assert_eq!(world.try_restore(&mut Watch::new(config())), Ok(world.committed.unwrap()));
+    }
 }
 
 #[test]
@@ -562,6 +626,29 @@ fn an_owner_ticks_in_silence_and_its_first_transaction_is_a_heartbeat() {
     assert_eq!(watch.due(at(300)), Some(at(550)));
     watch.process(&batch, 0..1, at(1_000), &mut outputs).unwrap();
     assert_eq!(watch.due(at(1_000)), Some(at(1_100)));
+}
+
+#[test]
+fn what_a_revoked_partition_showed_is_withdrawn_and_nothing_sooner() {
+    let config = config();
+    let mut world = World::default();
+    traffic(&mut world, 0..40, |_| 1);
+    let (mut watch, position) = world.started(&config);
+    let outputs = world.transact(&mut watch, position, 40);
+    world.commit(&mut watch, &outputs);
+    let mut shown: BTreeSet<_> = world.gauges.keys().cloned().collect();
+    assert!(shown.iter().any(|(metric, _)| *metric == Metric::ErrorRatio));
+    // A lost transaction: the state is forgotten and restored, everything stays on show.
+    world.transact(&mut watch, 40, 40 + 1);
+    assert_eq!(watch.discard(), [input()]);
+    assert!(world.try_restore(&mut watch).is_ok());
+    let outputs = world.transact(&mut watch, 40, 41);
+    world.commit(&mut watch, &outputs);
+    shown.extend(world.gauges.keys().cloned());
+    watch.revoke(&input());
+    let withdrawn: BTreeSet<_> = watch.withdraw(&input()).into_iter().collect();
+    assert!(shown.is_subset(&withdrawn), "{shown:?}\n{withdrawn:?}");
+    assert!(watch.withdraw(&input()).is_empty());
 }
 
 #[test]

@@ -210,16 +210,16 @@ pub enum PolicyTextError {
 #[derive(Clone, Copy, Debug)]
 pub struct Policy<'a> {
     text: &'a str,
-    loosened: bool,
+    loosened: Option<bool>,
 }
 
 impl<'a> Policy<'a> {
     /// `text` is the full effective policy as JSON on one line, without secrets; `loosened` says
-    /// that it takes out less than the one before.
+    /// whether it may take out less than the one before, `None` that the one before is not at hand.
     ///
     /// # Errors
     /// Text that is not JSON, spans lines or is over the limit.
-    pub fn new(text: &'a str, loosened: bool) -> Result<Self, PolicyTextError> {
+    pub fn new(text: &'a str, loosened: impl Into<Option<bool>>) -> Result<Self, PolicyTextError> {
         if text.len() > AUDIT_POLICY_BYTES_MAX {
             return Err(PolicyTextError::TooLong);
         }
@@ -228,7 +228,7 @@ impl<'a> Policy<'a> {
         if !is_json || text.contains(['\n', '\r']) {
             return Err(PolicyTextError::NotJsonOnOneLine);
         }
-        Ok(Self { text, loosened })
+        Ok(Self { text, loosened: loosened.into() })
     }
 }
 
@@ -241,7 +241,11 @@ impl Body for Policy<'_> {
         out.extend_from_slice(b",\"hash\":\"");
         push_base64(out, PolicyHash::of(self.text).as_bytes());
         out.extend_from_slice(b"\",\"loosened\":");
-        out.extend_from_slice(if self.loosened { b"true" } else { b"false" });
+        out.extend_from_slice(match self.loosened {
+            Some(true) => b"true",
+            Some(false) => b"false",
+            None => b"null",
+        });
         out.extend_from_slice(b",\"policy\":");
         out.extend_from_slice(self.text.as_bytes());
     }

@@ -144,7 +144,9 @@ pub(super) struct PolicyWire<'a> {
     seq: &'a str,
     prev: &'a str,
     pub(super) hash: &'a str,
-    loosened: bool,
+    /// Null is a value, absence is a fault.
+    #[serde(deserialize_with = "Option::deserialize")]
+    loosened: Option<bool>,
     #[serde(borrow)]
     pub(super) policy: &'a RawValue,
 }

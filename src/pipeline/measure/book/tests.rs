@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::pipeline::measure::{BotFacts, Signal};
-use crate::pipeline::record::{Severity, TenantId};
+use crate::pipeline::record::TenantId;
 
 const T0: i64 = 1_760_000_000_000;
 
@@ -18,7 +18,8 @@ fn fact<'a>(tenant: Option<&'a TenantId>, service: &'a str, time: Timestamp) -> 
     Fact {
         tenant,
         service: Some(service),
-        severity: Severity::Info,
+        records: 1,
+        errors: 0,
         event_time: time,
         session: None,
         bot: BotFacts::default(),
@@ -76,7 +77,7 @@ proptest! {
             for (index, &(tenant, service, time, error)) in records.iter().enumerate() {
                 let mut fact = fact(tenants.get(tenant), services[service], at(time));
                 if error {
-                    fact.severity = Severity::Error;
+                    fact.errors = 1;
                 }
                 book.record(&source(0), &fact, at(0));
                 if index == cut || index + 1 == records.len() {

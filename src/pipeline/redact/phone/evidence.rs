@@ -99,6 +99,10 @@ impl<'a> Evidence<'a> {
         if decided.iter().any(|rule| score.has(*rule)) {
             return score;
         }
+        let is_all = self.text.len() == last - first;
+        if self.place.is_identity && is_all && score.has(Rule::BareHome) {
+            score.add(Rule::IdentityNumber);
+        }
         if let Some(rule) = cue_behind(self.text, last) {
             score.add(rule);
         }

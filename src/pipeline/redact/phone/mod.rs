@@ -28,6 +28,8 @@ pub(super) struct Place<'a> {
     pub(super) outer: Option<(&'a [u8], usize, usize)>,
     /// The regions whose national forms apply.
     pub(super) regions: &'a [Region],
+    /// The text names somebody or something.
+    pub(super) is_identity: bool,
 }
 
 /// A number that may be a phone number.

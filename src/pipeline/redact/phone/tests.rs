@@ -2,7 +2,7 @@ use super::*;
 
 fn best(text: &str, field: FieldClass, region: &str) -> Option<(String, i16)> {
     let regions = [Region::parse(region).unwrap()];
-    let place = Place { field, outer: None, regions: &regions };
+    let place = Place { field, outer: None, regions: &regions, is_identity: false };
     let mut best: Option<(String, i16)> = None;
     let mut budget = usize::MAX;
     PhoneFinder::default().find(text.as_bytes(), &place, &mut budget, |candidate| {

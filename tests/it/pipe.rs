@@ -1,0 +1,178 @@
+//! The whole job on hostile records: each ends in a counted outcome beside neighbours that pass, and
+//! nothing of what is personal leaves, in no topic, file, metric or log.
+
+use std::fs;
+
+use blotter::daemon::broker::embedded::Body;
+use blotter::daemon::clock::{Clock, SystemClock};
+use blotter::pipeline::record::Header;
+
+use crate::daemon::Daemon;
+use crate::home::Home;
+
+/// What must never come out.
+const PERSONAL: [&str; 4] = ["asha@", "asha%40", "98765 43210", "9876543210"];
+const NEIGHBOUR: &[u8] =
+    br#"{"level":"info","tenant":"acme","msg":"fine","to":"asha@example.com"}"#;
+const NEIGHBOUR_REDACTED: &str = r#"{"level":"info","tenant":"acme","msg":"fine","to":"[email]"}"#;
+
+/// Values no service should write, and some do.
+fn hostile() -> Vec<Vec<u8>> {
+    let year_ahead = SystemClock::new().now().plus_millis(366 * 86_400_000).to_rfc3339();
+    let deep = |open: &str, close: &str| {
+        let (open, close) = (open.repeat(100_000), close.repeat(100_000));
+        format!("{open}\"+91 98765 43210\"{close}").into_bytes()
+    };
+    let tenants = [
+        "_all",
+        "_other",
+        "../../etc/passwd",
+        "a\\u0000b",
+        "{evil=\\\"1\\\"}",
+        "asha@example.com",
+        "+91 98765 43210",
+        "\\n# HELP x",
+        "\u{202e}\u{fe0f}\u{1f600}",
+    ];
+    let long_tenant = "t".repeat(100_000);
+    let tenants = tenants.into_iter().chain([long_tenant.as_str()]).map(|tenant| {
+        format!(r#"{{"level":"error","tenant":"{tenant}","phone":"+919876543210"}}"#).into_bytes()
+    });
+    [
+        b"not utf-8 \xff\xfe asha@example.com +919876543210".to_vec(),
+        b"".to_vec(),
+        format!("{} call +91 98765 43210", "x ".repeat(2_600_000)).into_bytes(),
+        deep("[", "]"),
+        deep("{\"a\":", "}"),
+        format!(
+            r#"{{"level":"error","time":"{year_ahead}","tenant":"acme","to":"asha@example.com"}}"#
+        )
+        .into_bytes(),
+        b"\x1f\x8b\x08\x00asha@example.com".to_vec(),
+        b"{\"broken\": \"asha@example.com".to_vec(),
+        b"\x00\x00\x00\x00\x00".to_vec(),
+    ]
+    .into_iter()
+    .chain(tenants)
+    .collect()
+}
+
+#[track_caller]
+fn assert_clean(text: &str) {
+    let lower = text.to_lowercase();
+    for word in PERSONAL {
+        let found = lower.find(word);
+        let near = found.map(|at| lower.get(at.saturating_sub(80)..at + 20));
+        assert!(found.is_none(), "`{word}` came out: {near:?}");
+    }
+}
+
+#[test]
+fn the_binary_takes_every_line_and_lets_nothing_out() {
+    let home = Home::new();
+    let mut input = Vec::new();
+    let hostile = hostile();
+    for line in &hostile {
+        input.extend_from_slice(line);
+        input.push(b'\n');
+        input.extend_from_slice(NEIGHBOUR);
+        input.push(b'\n');
+    }
+    let ran = home.pipe(&["pipe", "--out", "out"], &input);
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!(lines.len(), hostile.len() * 2);
+    assert!(lines.iter().skip(1).step_by(2).all(|line| *line == NEIGHBOUR_REDACTED));
+    assert_clean(&ran.stdout);
+    assert_clean(&ran.stderr);
+    for file in ["audit.jsonl", "alerts.jsonl", "dead-letters.jsonl", "metrics.txt"] {
+        assert_clean(&fs::read_to_string(home.path("out").join(file)).unwrap());
+    }
+    let verified = home.run(&["audit", "verify", "out/audit.jsonl"]);
+    assert_eq!(verified.exit, 0, "{}{}", verified.stdout, verified.stderr);
+    let read = format!("{} read", hostile.len() * 2);
+    assert!(verified.stdout.contains(&read), "{}", verified.stdout);
+    let metrics = fs::read_to_string(home.path("out/metrics.txt")).unwrap();
+    for part in [
+        r#"blotter_records_masked_total{reason="invalid_utf8"} 1"#,
+        r#"blotter_records_rejected_total{reason="gzip"} 1"#,
+    ] {
+        assert!(metrics.contains(part), "{part}: {metrics}");
+    }
+}
+
+#[test]
+fn a_record_without_value_stays_one_and_no_timestamp_stops_anything() {
+    let daemon = Daemon::start(2, &[]);
+    let now = SystemClock::new().now();
+    let year_ahead = now.plus_millis(366 * 86_400_000);
+    let header = [
+        Header { name: "x-customer", value: Some(b"asha@example.com") },
+        Header { name: "empty", value: None },
+    ];
+    let bodies = [
+        Body::new(None, None),
+        Body::new(Some(b"asha@example.com"), None),
+        Body::new(Some(b""), Some(b"")),
+        Body::new(None, Some(b"")).with_headers(&header),
+    ];
+    for body in bodies {
+        daemon.produce(0, now, body);
+    }
+    daemon.produce(0, year_ahead, Body::new(None, Some(NEIGHBOUR)));
+    daemon.produce(0, now.plus_millis(-now.millis()), Body::new(None, Some(NEIGHBOUR)));
+    for value in hostile() {
+        daemon.feed(0, &value);
+    }
+    daemon.feed(1, NEIGHBOUR);
+    let count = 6 + hostile().len();
+    let redacted = daemon.redacted(0, count);
+    assert_eq!(redacted.len(), count);
+    assert!(redacted[0].body.value.is_none() && redacted[1].body.value.is_none());
+    assert!(redacted[1].body.key.as_ref().is_some_and(|key| key.starts_with(b"[email:")));
+    for at in [2, 3] {
+        assert_eq!(redacted[at].body.value.as_deref(), Some(b"".as_slice()));
+    }
+    assert_eq!(redacted[3].body.header("x-customer"), Some(b"[email]".as_slice()));
+    assert_eq!(redacted[4].timestamp, year_ahead);
+    assert_eq!(daemon.redacted(1, 1)[0].body.value.as_deref(), Some(NEIGHBOUR_REDACTED.as_bytes()));
+    // The future moves no watermark: event time stays near now.
+    let metrics = daemon.metrics(|text| text.contains("blotter_event_time_timestamp_seconds{"));
+    let times = metrics.lines().filter(|line| line.starts_with("blotter_event_time_timestamp"));
+    let limit = now.millis() / 1_000 + 600;
+    for line in times {
+        let seconds: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+        assert!(seconds < f64::from(i32::try_from(limit).unwrap()), "{line}");
+    }
+    assert_clean(&daemon.everything());
+    for partition in [0, 1] {
+        daemon.audit(partition);
+    }
+    daemon.end();
+}
+
+#[test]
+fn a_canary_that_is_let_through_is_counted_and_told_without_its_value() {
+    let home = Home::new();
+    let file = home.write("blotter.toml", "[sentinel]\ncanaries = [\"acme\", \"salon-7\"]\n");
+    let file = file.to_str().unwrap();
+    let planted = home.run(&["-c", file, "keys", "canaries"]);
+    assert_eq!((planted.exit, planted.stdout.lines().count()), (0, 2), "{}", planted.stderr);
+    let count = |ran: &crate::home::Ran| {
+        assert_eq!(ran.exit, 0, "{}", ran.stderr);
+        let metrics = fs::read_to_string(home.path("out/metrics.txt")).unwrap();
+        let line = metrics.lines().find(|line| line.contains("leaks_found_total{kind=\"canary\"}"));
+        line.map(|line| line.rsplit(' ').next().unwrap().to_owned())
+    };
+    let caught = home.pipe(&["-c", file, "pipe", "--out", "out"], planted.stdout.as_bytes());
+    assert_eq!(count(&caught), None);
+    // A policy that lets addresses of the domain pass.
+    let open = "redact = { allow = { emails = [\"@example.com\"] } }\n";
+    let open = home.write("open.toml", open);
+    let arguments = ["-c", file, "-c", open.to_str().unwrap(), "pipe", "--out", "out"];
+    let leaked = home.pipe(&arguments, planted.stdout.as_bytes());
+    assert_eq!(count(&leaked).as_deref(), Some("2"));
+    assert!(leaked.stderr.contains("has left"), "{}", leaked.stderr);
+    assert!(!leaked.stderr.contains("example.com"), "{}", leaked.stderr);
+    assert_eq!(home.run(&["keys", "canaries"]).exit, 78);
+}
