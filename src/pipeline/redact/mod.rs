@@ -26,6 +26,7 @@ mod identity;
 mod json;
 mod name_cache;
 mod partial;
+mod parts;
 mod phone;
 mod record;
 mod redactor;
@@ -50,6 +51,7 @@ pub use finding::{
     SurfaceClass,
 };
 pub use identity::Identity;
+pub use parts::{RecordFacts, RecordReport, RedactedFields};
 pub use policy::{Policy, RawPolicy, Strictness};
-pub use record::{RecordBuffer, RecordFacts, RecordReport, RedactedFields, RedactedRecord};
+pub use record::{RecordBuffer, RedactedRecord};
 pub use redactor::Redactor;

@@ -4,13 +4,10 @@ use std::fmt;
 
 use super::identity::{Identities, Identity};
 use super::keyring::MissingEpoch;
+use super::parts::{FIELDS, RecordFacts, RecordReport, RedactedFields};
 use super::{Disposition, Partial, Redactor, Report, Scope, Surface};
-use crate::pipeline::ingest::{
-    Assurance, BotFact, Field, Format, LogRecord, SplitLine, StaffAction, Tokens,
-};
-use crate::pipeline::record::{
-    Header, Severity, SourceRecord, TenantId, Timestamp, TopicPartition,
-};
+use crate::pipeline::ingest::{Assurance, Field, LogRecord, SplitLine};
+use crate::pipeline::record::{Header, SourceRecord, TenantId, Timestamp, TopicPartition};
 
 /// Buffers that records are redacted into, one after another. Keep one per thread.
 #[derive(Default)]
@@ -32,34 +29,6 @@ struct HeaderSpans {
 struct Span {
     start: usize,
     end: usize,
-}
-
-/// What redaction did to the key, the value and the headers of a record. The fields that were found
-/// in them are not counted again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RecordReport {
-    /// The value.
-    pub value: Report,
-    /// The key.
-    pub key: Report,
-    /// All headers, names and values: counts added up, the last disposition that was not clean.
-    pub headers: Report,
-}
-
-impl RecordReport {
-    /// Everything found in the record.
-    #[must_use]
-    pub fn total(&self) -> u32 {
-        self.value.total() + self.key.total() + self.headers.total()
-    }
-
-    /// Whether anything at all was changed.
-    #[must_use]
-    pub fn is_clean(&self) -> bool {
-        [self.value, self.key, self.headers]
-            .iter()
-            .all(|report| report.disposition == Disposition::Clean)
-    }
 }
 
 /// A record after redaction. Later rooms accept nothing else, and only this room makes one:
@@ -85,57 +54,6 @@ pub struct RedactedRecord<'a> {
     fields: RedactedFields<'a>,
     facts: RecordFacts,
     report: RecordReport,
-}
-
-/// The texts that ingest found, redacted. Identities (actor, object, session) that were addresses or
-/// numbers are keyed tokens; a text that could not be scanned whole is absent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RedactedFields<'a> {
-    /// The service that wrote the record.
-    pub service: Option<&'a str>,
-    /// Name of the event.
-    pub event: Option<&'a str>,
-    /// What was done.
-    pub action: Option<&'a str>,
-    /// Who did it. Always claimed: the record says so itself.
-    pub actor: Option<&'a str>,
-    /// Role or type of the actor.
-    pub actor_type: Option<&'a str>,
-    /// What it was done to.
-    pub object: Option<&'a str>,
-    /// Type of the object.
-    pub object_type: Option<&'a str>,
-    /// How it ended.
-    pub outcome: Option<&'a str>,
-    /// Why.
-    pub reason: Option<&'a str>,
-    /// The conversation or session.
-    pub session: Option<&'a str>,
-}
-
-/// What ingest found that is no text.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct RecordFacts {
-    /// How the value was read.
-    pub format: Format,
-    /// Severity.
-    pub severity: Severity,
-    /// The record's own time.
-    pub event_time: Option<Timestamp>,
-    /// What a bot reported.
-    pub bot: Option<BotFact>,
-    /// Whether somebody acted.
-    pub staff_action: Option<StaffAction>,
-    /// Duration in milliseconds; finite and not negative.
-    pub latency_ms: Option<f64>,
-    /// Rating in stars; finite.
-    pub rating: Option<f64>,
-    /// Model tokens.
-    pub tokens: Option<Tokens>,
-    /// Value of a booking; finite.
-    pub booking_value: Option<f64>,
-    /// Whether the record is a piece of a longer line.
-    pub partial: SplitLine,
 }
 
 impl<'a> RedactedRecord<'a> {
@@ -283,35 +201,6 @@ impl fmt::Debug for RedactedRecord<'_> {
     }
 }
 
-impl<'a> From<[Option<&'a str>; FIELDS]> for RedactedFields<'a> {
-    fn from(texts: [Option<&'a str>; FIELDS]) -> Self {
-        let [
-            service,
-            event,
-            action,
-            actor,
-            actor_type,
-            object,
-            object_type,
-            outcome,
-            reason,
-            session,
-        ] = texts;
-        Self {
-            service,
-            event,
-            action,
-            actor,
-            actor_type,
-            object,
-            object_type,
-            outcome,
-            reason,
-            session,
-        }
-    }
-}
-
 impl From<SplitLine> for Partial {
     fn from(line: SplitLine) -> Self {
         match (line.cut_at_start, line.cut_at_end) {
@@ -319,25 +208,6 @@ impl From<SplitLine> for Partial {
             (true, false) => Self::CutAtStart,
             (false, true) => Self::CutAtEnd,
             (true, true) => Self::CutBoth,
-        }
-    }
-}
-
-const FIELDS: usize = 10;
-
-impl RecordFacts {
-    const fn of(log: &LogRecord<'_>) -> Self {
-        Self {
-            format: log.format,
-            severity: log.severity,
-            event_time: log.event_time,
-            bot: log.bot,
-            staff_action: log.staff_action,
-            latency_ms: log.latency_ms,
-            rating: log.rating,
-            tokens: log.tokens,
-            booking_value: log.booking_value,
-            partial: log.partial,
         }
     }
 }
@@ -538,6 +408,7 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
 mod tests {
     use super::*;
     use crate::pipeline::ingest::{Ingest, IngestRules};
+    use crate::pipeline::record::Severity;
     use crate::pipeline::redact::policy::Policy;
 
     /// Stands in for the engine: `@` becomes `#`, and every call is written down.
