@@ -36,13 +36,13 @@ impl Lines {
         write!(
             self.text,
             "{{\"ts\":\"{}\",\"level\":\"{level}\",\"service\":\"{}\",\"tenant\":\"salon-{:03}\",\
-             \"trace_id\":\"{}\",\"span_id\":\"{}\",\"request_id\":\"{}-{}-4{}-a{}-{}\",\
+             \"trace_id\":\"{}\",\"request_id\":\"{}-{}-4{}-a{}-{}\",\
              \"epoch_ms\":{},\"msg\":\"{}\",{detail},\"order\":\"ORD-2026-{}\",\"amount\":{}.{},\
              \"ip\":\"10.{}.{}.{}\",\"duration_ms\":{},\"pod\":\"booking-{}-{}\",\"version\":\"4.{}.{}\"}}",
             now.to_rfc3339(),
             SERVICES[random.below(5)],
             random.below(self.tenants),
-            random.hex(32), random.hex(16),
+            random.hex(32),
             random.hex(8), random.hex(4), random.hex(3), random.hex(3), random.hex(12),
             now.millis(),
             MESSAGES[random.below(6)],

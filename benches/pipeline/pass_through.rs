@@ -15,6 +15,7 @@ use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, Prod
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 const COMMIT_INTERVAL: Duration = Duration::from_millis(100);
+const DELIVERY_WAIT: Duration = Duration::from_millis(1);
 const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Default)]
@@ -64,7 +65,9 @@ pub(crate) fn run(brokers: &str, group: &str, input: &str, output: &str) -> ! {
             producer.poll(Duration::ZERO);
         }
         while delivered.0.load(Ordering::Acquire) < sent {
-            producer.poll(Duration::from_millis(1));
+            // Not `poll(1 ms)`: the crate rounds what is left down to 0 ms and spins to the end.
+            producer.poll(Duration::ZERO);
+            std::thread::park_timeout(DELIVERY_WAIT);
         }
         let mut offsets = TopicPartitionList::new();
         for (&partition, &offset) in &positions {
@@ -87,7 +90,8 @@ fn send<M: Message>(producer: &BaseProducer<Delivered>, output: &str, record: &M
             Ok(()) => return,
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), again)) => {
                 out = again;
-                producer.poll(Duration::from_millis(1));
+                producer.poll(Duration::ZERO);
+                std::thread::park_timeout(DELIVERY_WAIT);
             }
             Err((error, _)) => panic!("not queued: {error}"),
         }

@@ -52,18 +52,21 @@ pub(crate) fn run(bench: &Bench, seconds: i64) -> String {
     let from = counted_from.expect("something came out");
     let window = from..from + seconds * 1_000;
     let input = stream.bytes_in(&window);
-    let (seals, audit) = audit_bytes(bench, &window);
+    let written = audit_written(bench, &window);
     latencies.sort_unstable();
+    let per_second = written.seals as f64 / (seconds * i64::from(PARTITIONS)) as f64;
     let share = |bytes: u64| bytes as f64 * 100.0 / input as f64;
     format!(
         "steady {RECORDS_PER_SECOND} records/s over {PARTITIONS} partitions for {seconds} s: source to redacted \
-         p50 {} ms, p99 {} ms (goal under 500), {} records; seals {:.1} % of the input bytes (at most 15), \
-         whole audit {:.1} %; {:.1} % of a core",
+         p50 {} ms, p99 {} ms (goal under 500), {} records; seals {:.1} % of the input bytes (at most 15; \
+         {:.1} a second and partition, {:.1} % if it were 10), whole audit {:.1} %; {:.1} % of a core",
         percentile(&latencies, 50),
         percentile(&latencies, 99),
         latencies.len(),
-        share(seals),
-        share(audit),
+        share(written.seal_bytes),
+        per_second,
+        share(written.seal_bytes) * 10.0 / per_second,
+        share(written.bytes),
         cpu.as_secs_f64() * 100.0 / uptime.as_secs_f64(),
     )
 }
@@ -130,20 +133,29 @@ fn reader(bench: &Bench) -> BaseConsumer {
     consumer
 }
 
-/// Bytes of the seals and of all entries written in `window`.
-fn audit_bytes(bench: &Bench, window: &std::ops::Range<i64>) -> (u64, u64) {
+/// What went into the audit topic.
+#[derive(Default)]
+struct Written {
+    seals: u64,
+    seal_bytes: u64,
+    bytes: u64,
+}
+
+/// What was written in `window`.
+fn audit_written(bench: &Bench, window: &std::ops::Range<i64>) -> Written {
     let config = KafkaConfig { brokers: bench.admin.brokers.clone(), ..KafkaConfig::default() };
     let mut reader = KafkaReader::connect(&config, "steady-audit", PATIENCE).expect("a reader");
-    let (mut seals, mut all) = (0, 0);
+    let mut written = Written::default();
     let visit = &mut |record: blotter::pipeline::record::SourceRecord<'_>| {
         let Some(value) = record.value.filter(|_| is_in(window, record.timestamp)) else { return };
-        all += value.len() as u64;
+        written.bytes += value.len() as u64;
         if value.starts_with(SEAL) {
-            seals += value.len() as u64;
+            written.seals += 1;
+            written.seal_bytes += value.len() as u64;
         }
     };
     reader.read_topic("steady.logs.audit", visit).expect("the audit topic is read");
-    (seals, all)
+    written
 }
 
 fn is_in(window: &std::ops::Range<i64>, time: Timestamp) -> bool {

@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::Duration;
 
-use super::broker::{BrokerErrorKind, Connector, SlotConfig};
+use super::broker::{BrokerError, BrokerErrorKind, Connector, SlotConfig};
 use super::clock::Clock;
 use super::shard::{
     FaultHook, HealthCell, MetricSink, Refresh, Shard, ShardConfig, ShardParts, Stop, StopLevel,
@@ -25,6 +25,10 @@ const WELL_AFTER: Duration = Duration::from_secs(60);
 
 /// How often the supervisor looks whether it is told to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
+
+/// Sessions after which the holder of an instance id is taken to live: what a lost join left behind
+/// is gone after one.
+const HOLDER_SESSIONS: u32 = 2;
 
 /// One shard to run.
 #[derive(Clone, Debug)]
@@ -176,7 +180,10 @@ impl<K: Connector, C: Clock + Clone> Worker<K, C> {
             let (cause, detail) = match result {
                 Ok(Ok(())) => return None,
                 Ok(Err(error)) if error.kind == BrokerErrorKind::InstanceFenced => {
-                    return Some(self.fenced(&error.to_string()));
+                    if self.is_replaced(&error) {
+                        return Some(self.fenced(&error.to_string()));
+                    }
+                    (error.kind.name(), error.to_string())
                 }
                 Ok(Err(error)) => (error.kind.name(), error.to_string()),
                 Err(_) => ("panic", "the shard panicked".to_owned()),
@@ -191,6 +198,27 @@ impl<K: Connector, C: Clock + Clone> Worker<K, C> {
             back_off = back_off.saturating_mul(2).min(BACK_OFF_MAX);
         }
         None
+    }
+
+    /// Whether a newer process holds the slot. A join whose answer was lost fences its own client
+    /// when it is repeated; what it left in the group ends with its session.
+    fn is_replaced(&self, error: &BrokerError) -> bool {
+        let instance_id = self.plan.slot.instance_id.as_deref().unwrap_or_default();
+        let patience = self.plan.slot.session_timeout * HOLDER_SESSIONS;
+        tracing::warn!(instance_id, %error, ?patience, "fenced; looking who holds the instance id");
+        let mut held_since = None;
+        loop {
+            let now = self.clock.monotonic();
+            match self.connector.knows_instance(&self.plan.slot) {
+                Ok(false) => return false,
+                Ok(true) if now >= *held_since.get_or_insert(now) + patience => return true,
+                Ok(true) => {}
+                Err(_) => held_since = None,
+            }
+            if self.stop.wait(LOOK_EVERY) != StopLevel::Run {
+                return false;
+            }
+        }
     }
 
     fn failed(&self, cause: &'static str, detail: &str, back_off: Duration) {
@@ -233,8 +261,8 @@ mod tests {
     use std::collections::VecDeque;
     use std::sync::Mutex;
 
+    use super::super::broker::Subscription;
     use super::super::broker::embedded::EmbeddedBroker;
-    use super::super::broker::{BrokerError, Subscription};
     use super::super::clock::SystemClock;
     use super::super::shard::{NoFaults, NoRefresh};
     use super::*;
@@ -245,14 +273,25 @@ mod tests {
     };
 
     /// Fails with each of its errors in turn, then says that it was asked once too often.
-    struct Failing(Mutex<VecDeque<BrokerErrorKind>>);
+    struct Failing {
+        errors: Mutex<VecDeque<BrokerErrorKind>>,
+        /// How often the slot's instance id is held by nobody before somebody holds it.
+        free: Mutex<usize>,
+    }
 
     impl Connector for Failing {
         type Broker = EmbeddedBroker;
 
         fn connect(&self, _slot: &SlotConfig) -> Result<EmbeddedBroker, BrokerError> {
-            let kind = self.0.lock().unwrap().pop_front().expect("asked once too often");
+            let kind = self.errors.lock().unwrap().pop_front().expect("asked once too often");
             Err(BrokerError::new(kind, "connect", "scripted"))
+        }
+
+        fn knows_instance(&self, _slot: &SlotConfig) -> Result<bool, BrokerError> {
+            let mut free = self.free.lock().unwrap();
+            let held = *free == 0;
+            *free = free.saturating_sub(1);
+            Ok(held)
         }
     }
 
@@ -332,7 +371,7 @@ mod tests {
                 poll_records_max: 1,
                 poll_bytes_max: 1,
                 transaction_timeout: Duration::from_secs(10),
-                session_timeout: Duration::from_secs(15),
+                session_timeout: Duration::from_millis(100),
                 operation_timeout: Duration::from_secs(1),
                 lookup_timeout: Duration::from_secs(1),
                 lookup_bytes_max: 1,
@@ -344,7 +383,8 @@ mod tests {
 
     fn supervise(errors: &[BrokerErrorKind]) -> (Supervisor<Failing, SystemClock>, Stop) {
         let stop = Stop::default();
-        let connector = Arc::new(Failing(Mutex::new(errors.iter().copied().collect())));
+        let errors = Mutex::new(errors.iter().copied().collect());
+        let connector = Arc::new(Failing { errors, free: Mutex::new(1) });
         let supervisor = Supervisor::new(
             connector,
             SystemClock::new(),
@@ -357,14 +397,18 @@ mod tests {
 
     #[test]
     fn a_shard_is_built_anew_until_a_newer_process_holds_its_id() {
-        let (mut supervisor, stop) =
-            supervise(&[BrokerErrorKind::Fatal, BrokerErrorKind::InstanceFenced]);
+        let (mut supervisor, stop) = supervise(&[
+            BrokerErrorKind::Fatal,
+            // By a join of its own: nobody holds the id afterwards.
+            BrokerErrorKind::InstanceFenced,
+            BrokerErrorKind::InstanceFenced,
+        ]);
         let plan = plan();
         let health = plan.health.clone();
         supervisor.spawn(plan, |_| (Idle, Box::new(NoRefresh))).unwrap();
         let end = supervisor.wait(Duration::from_secs(5));
         assert_eq!(end, End::InstanceFenced { instance_id: "slot-3".to_owned() });
-        assert_eq!(health.read().failures, 1);
+        assert_eq!(health.read().failures, 2);
         assert_eq!(stop.level(), StopLevel::Drain, "the other shards drain");
     }
 

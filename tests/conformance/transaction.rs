@@ -135,7 +135,7 @@ pub(super) fn refused_record_spoils_its_transaction<B: Bench>(bench: &B, name: &
     let mut session = Session::owning(bench, &slot(name, "a", &source.topic), 1);
     session.broker.begin().expect("none is open");
     session.send(&output, "good").expect("delivered");
-    let error = session.send(&output, &"x".repeat(2 << 20)).expect_err("over max.message.bytes");
+    let error = session.send(&output, &noise(2 << 20)).expect_err("over max.message.bytes");
     assert_eq!(error.kind, BrokerErrorKind::RecordRefused);
     session.broker.reset_producer(CALL).expect("a reset leads on");
     session.transact(&output, "x", &source, 1, "").expect("the next one stands");
@@ -167,4 +167,15 @@ pub(super) fn keyed_record_goes_where_java_sends_it<B: Bench>(bench: &B, name: &
     }
     session.broker.send_offsets(&[commit_of(&source, 1, "")], CALL).expect("current");
     session.broker.commit(CALL).expect("it stands");
+}
+
+/// Text that no codec makes smaller than `max.message.bytes`.
+fn noise(bytes: usize) -> String {
+    let mut state = 1_u64;
+    let letter = |_| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        char::from(b'!' + (state >> 58) as u8)
+    };
+    (0..bytes).map(letter).collect()
 }

@@ -7,6 +7,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output, Stdio};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -148,6 +149,12 @@ impl Deployment {
 
     /// Feeds `count` records, spread over the partitions, and waits until they are stored.
     pub(crate) fn feed(&self, count: usize) {
+        self.feed_unconfirmed(count);
+        flush(&self.feeder);
+    }
+
+    /// The same without waiting: a broker may not answer now.
+    pub(crate) fn feed_unconfirmed(&self, count: usize) {
         let mut fed = self.fed.lock().expect("no panic under the lock");
         for _ in 0..count {
             let number: usize = fed.iter().map(Vec::len).sum();
@@ -156,7 +163,6 @@ impl Deployment {
             self.send(partition, &record);
             fed[partition].push(record);
         }
-        flush(&self.feeder);
     }
 
     /// Records fed so far.
@@ -182,7 +188,7 @@ impl Deployment {
             match self.feeder.send(out) {
                 Ok(()) => return,
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                    self.feeder.poll(std::time::Duration::from_millis(5));
+                    self.feeder.poll(Duration::from_millis(5));
                 }
                 Err((error, _)) => panic!("not queued: {error}"),
             }
@@ -326,6 +332,16 @@ impl Daemon {
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill(self.process, signal).expect("the daemon is there");
+    }
+
+    /// Processor time of all its threads so far, user and system.
+    pub(crate) fn cpu(&self) -> Duration {
+        // Linux counts it in hundredths of a second for user space; fields 14 and 15.
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process)).expect("it runs");
+        let after_name = stat.rsplit_once(") ").expect("stat names the process").1;
+        let fields = after_name.split_ascii_whitespace().skip(11).take(2);
+        let ticks: u64 = fields.map(|field| field.parse::<u64>().expect("a number of ticks")).sum();
+        Duration::from_millis(ticks * 10)
     }
 
     /// kill -9.

@@ -1,9 +1,10 @@
 //! The whole pipeline on the real broker, undisturbed and with members that come and go.
 
 use std::fs;
+use std::time::Duration;
 
 use crate::daemon::Deployment;
-use crate::harness::{Admin, shared_brokers, wait_until};
+use crate::harness::{Admin, Deadline, shared_brokers, wait_until};
 
 fn deployment(partitions: i32) -> Deployment {
     Deployment::new(Admin { brokers: shared_brokers().to_owned() }, partitions, "")
@@ -27,6 +28,20 @@ fn everything_passes_once_and_a_stop_is_clean() {
     deployment.wait_for_all(60);
     assert_eq!(again.terminate(), Some(0), "{}", again.log());
     deployment.verify();
+}
+
+#[test]
+fn an_idle_daemon_costs_next_to_nothing() {
+    let deployment = deployment(6);
+    let daemon = deployment.start("a", None);
+    deployment.feed(600);
+    deployment.wait_for_all(60);
+    // Ticks, heartbeats and seals go on; nothing may spin while it waits for them.
+    let watched = Deadline::after_seconds(5);
+    let before = daemon.cpu();
+    wait_until("the time is over", 10, || watched.is_over());
+    let used = daemon.cpu() - before;
+    assert!(used < Duration::from_secs(1), "{used:?} of processor time in 5 s");
 }
 
 #[test]

@@ -19,6 +19,7 @@
 pub mod embedded;
 
 pub mod kafka;
+mod topic_filter;
 
 use std::fmt;
 use std::sync::Arc;
@@ -39,6 +40,14 @@ pub trait Connector: Send + Sync {
     /// Brokers unreachable within [`SlotConfig::operation_timeout`], settings refused, not
     /// authorized, or the slot's instance id is held by a newer process.
     fn connect(&self, slot: &SlotConfig) -> Result<Self::Broker, BrokerError>;
+
+    /// Whether the group has a member with the slot's instance id now, whoever that is. After a
+    /// fencing it tells a newer process, which keeps its session, from a join of this process
+    /// whose answer was lost, which does not.
+    ///
+    /// # Errors
+    /// The group's coordinator can't be asked now.
+    fn knows_instance(&self, slot: &SlotConfig) -> Result<bool, BrokerError>;
 }
 
 /// Everything that names and bounds one slot (one shard of one process).

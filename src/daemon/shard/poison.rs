@@ -79,6 +79,18 @@ impl Isolation {
         true
     }
 
+    /// A transaction did not end in time: the next ones are smaller, until one has passed its end.
+    pub(super) fn too_slow(
+        &mut self,
+        taken: &BTreeMap<TopicPartition, (i64, i64)>,
+        records: usize,
+    ) {
+        if records > 1 {
+            self.until = taken.iter().map(|(key, (_, last))| (key.clone(), *last)).collect();
+            self.limit = Some(records / 2);
+        }
+    }
+
     /// The record at `offset` harms: it is rejected next time, and its partition is stopped when
     /// even that fails.
     fn blame(&mut self, topic_partition: &TopicPartition, offset: i64, reason: &'static str) {

@@ -12,6 +12,9 @@ use crate::pipeline::metric::Metric;
 use crate::pipeline::record::TopicPartition;
 use crate::pipeline::step::{Lookup, LookupAnswer, OffsetCommit, PartitionStop, Stage};
 
+/// Transactions in a row that took too long, after which the next ones are smaller.
+const TIME_OUTS_BEFORE_HALVING: u32 = 2;
+
 /// Whether the shard may write.
 pub(super) enum Mode {
     /// Yes.
@@ -37,6 +40,8 @@ pub(super) struct Failure {
     unknown: Option<Vec<OffsetCommit>>,
     /// Whether the cause lies in one of the records.
     in_record: bool,
+    /// Whether it took too long.
+    timed_out: bool,
     /// Whether the same records may be tried again at once.
     immediate: bool,
     /// Set when the broker can't be used any more.
@@ -50,6 +55,7 @@ impl Failure {
             detail: detail.into(),
             unknown: None,
             in_record: false,
+            timed_out: false,
             immediate: false,
             end: None,
         }
@@ -58,6 +64,11 @@ impl Failure {
     /// A failure whose cause lies in one of the transaction's records, not known in which.
     pub(super) fn in_record(cause: &'static str, detail: impl Into<String>) -> Self {
         Self { in_record: true, ..Self::new(cause, detail) }
+    }
+
+    /// A failure of a transaction that took too long.
+    pub(super) fn too_slow(cause: &'static str, detail: impl Into<String>) -> Self {
+        Self { timed_out: true, ..Self::new(cause, detail) }
     }
 
     /// A failure of a record that is known, so that the next attempt goes another way.
@@ -74,8 +85,9 @@ impl Failure {
 impl From<BrokerError> for Failure {
     fn from(error: BrokerError) -> Self {
         let in_record = error.kind == BrokerErrorKind::RecordRefused;
+        let timed_out = error.kind == BrokerErrorKind::TimedOut;
         let end = (error.kind == BrokerErrorKind::InstanceFenced).then(|| error.clone());
-        Self { in_record, end, ..Self::new(error.kind.name(), error.to_string()) }
+        Self { in_record, timed_out, end, ..Self::new(error.kind.name(), error.to_string()) }
     }
 }
 
@@ -104,6 +116,9 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
                 self.transaction.records,
                 failure.cause,
             );
+        if failure.timed_out && self.failures >= TIME_OUTS_BEFORE_HALVING {
+            self.isolation.too_slow(&self.transaction.taken, self.transaction.records);
+        }
         self.outputs.clear();
         self.transaction.reset();
         if failure.unknown.is_none() {

@@ -153,6 +153,7 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+log.retention.ms=-1
 log.retention.check.interval.ms=1000
 log.cleaner.backoff.ms=500
 controlled.shutdown.enable=true

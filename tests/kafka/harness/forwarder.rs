@@ -3,8 +3,11 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use super::wait::now;
 
 /// Which way bytes flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -124,8 +127,9 @@ impl Shared {
         self.changed.notify_all();
     }
 
-    /// Waits until a frame of `direction` may pass; `false` when its connection is to be closed.
-    fn admit(&self, direction: Direction, epoch: u64) -> bool {
+    /// Waits until a frame of `direction` that came at `arrived` may pass; `false` when its
+    /// connection is to be closed.
+    fn admit(&self, direction: Direction, epoch: u64, arrived: Instant) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         loop {
             if state.epoch != epoch {
@@ -141,8 +145,9 @@ impl Shared {
                     state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 }
                 Traffic::Delay(time) => {
+                    let left = (arrived + time).saturating_duration_since(now());
                     let waited =
-                        self.changed.wait_timeout_while(state, time, |state| state.epoch == epoch);
+                        self.changed.wait_timeout_while(state, left, |state| state.epoch == epoch);
                     return waited.unwrap_or_else(PoisonError::into_inner).0.epoch == epoch;
                 }
             }
@@ -195,30 +200,45 @@ fn close_when_cut(shared: &Shared, epoch: u64, streams: impl Iterator<Item = Tcp
     streams.for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
 }
 
-/// Passes frames (a length of four bytes, then as many bytes) until either side closes.
-fn pump(mut from: TcpStream, mut to: TcpStream, way: Direction, epoch: u64, shared: &Shared) {
-    let mut frame = Vec::new();
-    loop {
-        let mut length = [0; 4];
-        if from.read_exact(&mut length).is_err() {
-            break;
+/// Passes frames until either side closes. They are read as they come and written when they may
+/// pass, so that a delay holds each of them as long, as distance does.
+fn pump(from: TcpStream, to: TcpStream, way: Direction, epoch: u64, shared: &Arc<Shared>) {
+    let (frames, arriving) = channel();
+    let [reading, writing] = [&from, &to].map(TcpStream::try_clone);
+    let (Ok(mut reading), Ok(mut writing)) = (reading, writing) else { return };
+    let own = Arc::clone(shared);
+    let writer = std::thread::spawn(move || {
+        for (arrived, frame) in arriving {
+            let frame: Vec<u8> = frame;
+            if !own.admit(way, epoch, arrived) || writing.write_all(&frame).is_err() {
+                // Frees the reader.
+                let _ = writing.shutdown(Shutdown::Both);
+                return;
+            }
         }
-        frame.clear();
-        frame.extend_from_slice(&length);
-        let body = u64::from(u32::from_be_bytes(length));
-        match (&mut from).take(body).read_to_end(&mut frame) {
-            Ok(read) if read as u64 == body => {}
-            _ => break,
-        }
+    });
+    while let Some(frame) = read_frame(&mut reading) {
         if way == Direction::ToBroker
             && let Some(&[high, low]) = frame.get(4..6)
         {
             shared.saw_request(i16::from_be_bytes([high, low]));
         }
-        if !shared.admit(way, epoch) || to.write_all(&frame).is_err() {
+        if frames.send((now(), frame)).is_err() {
             break;
         }
     }
+    drop(frames);
+    let _ = writer.join();
     let _ = from.shutdown(Shutdown::Both);
     let _ = to.shutdown(Shutdown::Both);
+}
+
+/// A frame is a length of four bytes, then as many bytes.
+fn read_frame(from: &mut TcpStream) -> Option<Vec<u8>> {
+    let mut length = [0; 4];
+    from.read_exact(&mut length).ok()?;
+    let mut frame = length.to_vec();
+    let body = u64::from(u32::from_be_bytes(length));
+    let read = from.take(body).read_to_end(&mut frame).ok()?;
+    (read as u64 == body).then_some(frame)
 }

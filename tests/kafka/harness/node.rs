@@ -62,8 +62,15 @@ impl Node {
         let data = folder.join("data");
         let text = format!("{properties}log.dirs={}\n", data.display());
         fs::write(&settings, text).expect("server.properties can be written");
-        let outcome = Command::new("java")
-            .args(["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", jars::class_path()])
+        let outcome = Command::new("timeout")
+            .args([
+                "60",
+                "java",
+                "-XX:TieredStopAtLevel=1",
+                "-XX:+UseSerialGC",
+                "-cp",
+                jars::class_path(),
+            ])
             .arg("kafka.tools.StorageTool")
             .args(["format", "--ignore-formatted", "-t", cluster_id, "-c"])
             .arg(&settings)

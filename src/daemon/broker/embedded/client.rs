@@ -12,8 +12,9 @@ use super::conductor::{Call, Conductor, Undisturbed, Verdict};
 use super::group::GroupMetadata;
 use super::log::Isolation;
 use super::lookups::Lookups;
-use super::member::{Membership, Rebalance, TopicFilter};
+use super::member::{Membership, Rebalance};
 use super::producer::ProducerClient;
+use crate::daemon::broker::topic_filter::TopicFilter;
 use crate::daemon::broker::{
     Broker, BrokerError, BrokerErrorKind, Connector, Event, PartitionFailure, SendError,
     SlotConfig, Ticket,
@@ -89,6 +90,12 @@ impl Connector for EmbeddedConnector {
             producer,
             lookups: Lookups::default(),
         })
+    }
+
+    fn knows_instance(&self, slot: &SlotConfig) -> Result<bool, BrokerError> {
+        let state = self.cluster.lock();
+        let group = state.groups.get(slot.group.as_str());
+        Ok(group.is_some_and(|group| group.knows_instance(slot.instance_id.as_ref())))
     }
 }
 

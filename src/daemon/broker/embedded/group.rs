@@ -152,10 +152,15 @@ impl Group {
         instance_id: Option<&String>,
         wanted: &BTreeSet<TopicPartition>,
     ) -> bool {
-        let mut members = self.members.values();
-        let known = instance_id.is_some() && members.any(|m| m.instance_id.as_ref() == instance_id);
+        let known = self.knows_instance(instance_id);
         let owned = |partition| self.members.values().any(|m| m.assigned.contains(partition));
         known && self.preparing_until.is_none() && !wanted.iter().all(owned)
+    }
+
+    /// Whether a static member of this instance is in the group, joined or not.
+    pub(super) fn knows_instance(&self, instance_id: Option<&String>) -> bool {
+        let mut members = self.members.values();
+        instance_id.is_some() && members.any(|member| member.instance_id.as_ref() == instance_id)
     }
 
     /// `LeaveGroup` of a dynamic member.

@@ -8,7 +8,7 @@ use super::ModelError;
 use super::assignor::Claim;
 use super::cluster::State;
 use super::group::{Group, GroupMetadata, GroupName, Join, Synced};
-use crate::daemon::broker::Subscription;
+use crate::daemon::broker::topic_filter::TopicFilter;
 use crate::pipeline::record::{Timestamp, TopicPartition};
 
 /// A rebalance as the application sees it.
@@ -16,32 +16,6 @@ use crate::pipeline::record::{Timestamp, TopicPartition};
 pub(super) enum Rebalance {
     Assigned(Vec<TopicPartition>),
     Revoked { partitions: Vec<TopicPartition>, lost: bool },
-}
-
-/// Which topics a member reads, ready to match.
-#[derive(Clone, Debug)]
-pub(super) struct TopicFilter {
-    subscription: Subscription,
-    patterns: Vec<regex::Regex>,
-    excluded: Vec<regex::Regex>,
-}
-
-impl TopicFilter {
-    pub(super) fn new(subscription: &Subscription) -> Result<Self, regex::Error> {
-        let anchored = |patterns: &[String]| {
-            let whole = patterns.iter().map(|pattern| format!("^(?:{pattern})$"));
-            whole.map(|text| regex::Regex::new(&text)).collect::<Result<Vec<_>, _>>()
-        };
-        let patterns = anchored(&subscription.patterns)?;
-        let excluded = anchored(&subscription.excluded)?;
-        Ok(Self { subscription: subscription.clone(), patterns, excluded })
-    }
-
-    fn matches(&self, topic: &str) -> bool {
-        let named = self.subscription.topics.iter().any(|own| &**own == topic);
-        let excluded = self.excluded.iter().any(|own| own.is_match(topic));
-        named || (!excluded && self.patterns.iter().any(|pattern| pattern.is_match(topic)))
-    }
 }
 
 #[derive(Debug)]

@@ -237,6 +237,9 @@ fn log(level: RDKafkaLogLevel, facility: &str, message: &str) {
 }
 
 fn log_error(error: &KafkaError, reason: &str) {
+    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::PartitionEOF) {
+        return;
+    }
     tracing::warn!(target: "librdkafka", %error, reason, "client error");
 }
 

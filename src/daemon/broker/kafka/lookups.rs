@@ -19,6 +19,7 @@ use super::super::{
 use super::config::KafkaConfig;
 use super::context::{Deliveries, DeliveryContext, PlainContext};
 use super::errors::{classify, lookup_failure};
+use super::hand_over::{self, GroupRest};
 use crate::daemon::clock::{Clock, SystemClock};
 use crate::pipeline::record::{Header, Timestamp};
 use crate::pipeline::step::WRITER_HEADER;
@@ -51,11 +52,14 @@ pub(super) enum Task {
     },
     /// Which of these next offsets can't be read?
     Probe(Vec<(TopicPartition, i64)>),
+    /// Would joining the group now orphan a partition?
+    Group,
 }
 
 pub(super) enum Answer {
     Event(Event),
     Failed(Vec<(TopicPartition, PartitionFailure)>),
+    Group(Result<GroupRest, LookupFailure>),
 }
 
 /// The shard's end of the helper thread.
@@ -81,6 +85,7 @@ impl Helper {
             producer: config.producer(slot),
             timeout: slot.lookup_timeout,
             bytes_max: slot.lookup_bytes_max,
+            slot: slot.clone(),
         };
         std::thread::Builder::new()
             .name("blotter-lookup".into())
@@ -118,6 +123,7 @@ struct Clients {
     producer: ClientConfig,
     timeout: Duration,
     bytes_max: usize,
+    slot: SlotConfig,
 }
 
 impl Clients {
@@ -154,6 +160,10 @@ impl Clients {
                 Answer::Event(Event::Fenced { ticket, result })
             }
             Task::Probe(positions) => Answer::Failed(self.probe(positions)),
+            Task::Group => {
+                let look = || hand_over::look(&self.committed, &self.slot, self.timeout);
+                Answer::Group(unwinding(look))
+            }
         }
     }
 
@@ -190,7 +200,15 @@ impl Clients {
 
     fn range(&self, of: &TopicPartition) -> Result<Range, LookupFailure> {
         let ask = |reader: &Reader| {
-            reader.fetch_watermarks(&of.topic, of.partition, self.timeout).map_err(failed)
+            let ask = || reader.fetch_watermarks(&of.topic, of.partition, self.timeout);
+            match ask().map_err(failed) {
+                // The client may remember the topic from before it was made or has grown.
+                Err(LookupFailure::UnknownPartition) => {
+                    reader.fetch_metadata(Some(&of.topic), self.timeout).map_err(failed)?;
+                    ask().map_err(failed)
+                }
+                answer => answer,
+            }
         };
         // In this order the last stable offset is never above the high watermark.
         let (low, lso) = ask(&self.committed)?;

@@ -7,12 +7,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::super::{
-    BrokerError, BrokerErrorKind, Event, PartitionFailure, RecordBatch, SlotConfig, Subscription,
-    TopicPartition,
+    BrokerError, BrokerErrorKind, Event, LookupFailure, PartitionFailure, RecordBatch, SlotConfig,
+    Subscription, TopicPartition,
 };
 use super::config::KafkaConfig;
 use super::context::{MemberContext, Rebalance};
 use super::errors::{by_code, classify, partition_failure};
+use super::hand_over::{GroupRest, HandOver, Step};
 use super::lookups::{Answer, Helper, Task};
 use super::partitions::{self, Partition, State, Taken, find, take};
 use crate::daemon::clock::{Clock, SystemClock};
@@ -36,31 +37,48 @@ pub(super) struct Member {
     /// A failed partition was assigned anew since the queue was last empty: a revocation that was
     /// already under way then has been answered by that, so it counts as lost.
     reassigned: bool,
+    /// A static member's way into the group.
+    hand_over: Option<HandOver>,
+    topics: Vec<String>,
+    clock: SystemClock,
     poll_records_max: usize,
     poll_bytes_max: usize,
     operation_timeout: Duration,
 }
 
 impl Member {
+    /// A client that joins the group of `slot`: a dynamic one now, a static one as soon as that
+    /// orphans no partition.
     pub(super) fn join(config: &KafkaConfig, slot: &SlotConfig) -> Result<Self, BrokerError> {
         let context = MemberContext::default();
         let consumer: BaseConsumer<MemberContext> = config
             .member(slot)
             .create_with_context(context)
             .map_err(|error| classify("create consumer", &error))?;
-        let topics = subscription(&slot.subscription);
-        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
-        consumer.subscribe(&topics).map_err(|error| classify("subscribe", &error))?;
-        Ok(Self {
+        let clock = SystemClock::new();
+        let outside = || HandOver::outside(slot.session_timeout, clock.monotonic());
+        let member = Self {
             consumer: Some(consumer),
             partitions: Vec::new(),
             metadata: None,
             unanswered: None,
             reassigned: false,
+            hand_over: slot.instance_id.as_ref().map(|_| outside()),
+            topics: subscription(&slot.subscription),
+            clock,
             poll_records_max: slot.poll_records_max,
             poll_bytes_max: slot.poll_bytes_max,
             operation_timeout: slot.operation_timeout,
-        })
+        };
+        if member.hand_over.is_none() {
+            member.subscribe()?;
+        }
+        Ok(member)
+    }
+
+    fn subscribe(&self) -> Result<(), BrokerError> {
+        let topics: Vec<&str> = self.topics.iter().map(String::as_str).collect();
+        self.consumer().subscribe(&topics).map_err(|error| classify("subscribe", &error))
     }
 
     fn consumer(&self) -> &BaseConsumer<MemberContext> {
@@ -82,10 +100,11 @@ impl Member {
         let mut taken = Taken { records: 0, bytes: 0 };
         let known = events.len();
         let mut outcome = loop {
+            self.look_at_group(helper);
             let left = wait.saturating_sub(clock.monotonic());
             let slice = if helper.is_busy() { left.min(ANSWER_POLL) } else { left };
-            let outcome = self.poll_once(slice, &mut taken, helper, batches, events);
-            self.collect_events(helper, events);
+            let outcome = self.poll_once(whole_millis(slice), &mut taken, helper, batches, events);
+            self.collect_events(helper, events)?;
             if outcome.is_err() || taken.records > 0 || events.len() > known {
                 break outcome.map(drop);
             }
@@ -103,7 +122,7 @@ impl Member {
                 Err(error) => outcome = Err(error),
             }
         }
-        self.collect_events(helper, events);
+        self.collect_events(helper, events)?;
         for partition in &mut self.partitions {
             partition.batch = None;
         }
@@ -164,7 +183,31 @@ impl Member {
         running.collect()
     }
 
-    fn collect_events(&mut self, helper: &mut Helper, events: &mut Vec<Event>) {
+    fn look_at_group(&mut self, helper: &mut Helper) {
+        let now = self.clock.monotonic();
+        if self.hand_over.as_mut().is_some_and(|hand_over| hand_over.takes_look(now)) {
+            helper.ask(Task::Group);
+        }
+    }
+
+    fn take_look(&mut self, look: Result<GroupRest, LookupFailure>) -> Result<(), BrokerError> {
+        let now = self.clock.monotonic();
+        let Some(hand_over) = &mut self.hand_over else { return Ok(()) };
+        match hand_over.judge(look, now) {
+            Step::Stay => Ok(()),
+            Step::Join => self.subscribe(),
+            Step::Leave(orphan) => {
+                let detail = format!("{orphan} was left to nobody by a rebalance cut short");
+                Err(BrokerError::new(BrokerErrorKind::Fatal, "join", detail))
+            }
+        }
+    }
+
+    fn collect_events(
+        &mut self,
+        helper: &mut Helper,
+        events: &mut Vec<Event>,
+    ) -> Result<(), BrokerError> {
         self.hand_out_rebalance(events);
         if let Some(statistics) = self.consumer().context().take_statistics() {
             for (topic, of_topic) in &statistics.topics {
@@ -177,8 +220,10 @@ impl Member {
             match answer {
                 Answer::Event(event) => events.push(event),
                 Answer::Failed(failed) => self.fail(failed, events),
+                Answer::Group(look) => self.take_look(look)?,
             }
         }
+        Ok(())
     }
 
     /// One at a time: the next one comes when this one has been answered.
@@ -203,7 +248,11 @@ impl Member {
 
     fn announce(&mut self, rebalance: &Rebalance) -> Event {
         match rebalance {
-            Rebalance::Assigned(partitions) => Event::Assigned(partitions.clone()),
+            Rebalance::Assigned(partitions) => {
+                let now = self.clock.monotonic();
+                self.hand_over.iter_mut().for_each(|hand_over| hand_over.assigned(now));
+                Event::Assigned(partitions.clone())
+            }
             Rebalance::Revoked { partitions, lost } => {
                 for partition in &mut self.partitions {
                     if partitions.contains(&partition.topic_partition) {
@@ -408,6 +457,12 @@ impl Drop for Member {
     fn drop(&mut self) {
         drop(self.shut());
     }
+}
+
+/// The client waits for whole milliseconds and spins through what is left over.
+fn whole_millis(wait: Duration) -> Duration {
+    let millis = u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX);
+    Duration::from_millis(millis)
 }
 
 fn list(partitions: &[TopicPartition], offset: Offset) -> Result<TopicPartitionList, BrokerError> {

@@ -11,17 +11,22 @@
 //! * A seek that overtakes the answer to a query for a logical offset is undone by it in silence:
 //!   partitions are assigned at absolute offsets only.
 //! * A partition whose offset was out of range can't be sought, only assigned anew.
+//! * A static member that comes back is given its old assignment without a rebalance, even in the
+//!   middle of a hand-over: it stays out until that orphans nothing.
 //! * A client may block while it is destroyed: that happens on a thread of its own.
 
 mod config;
 mod context;
 mod errors;
+mod hand_over;
 mod lookups;
 mod member;
 mod partitions;
 mod producer;
 
 use std::time::Duration;
+
+use rdkafka::consumer::BaseConsumer;
 
 pub(crate) use context::PlainContext;
 pub(crate) use errors::classify;
@@ -71,6 +76,16 @@ impl Connector for KafkaConnector {
         let helper = Helper::start(&self.config, slot)?;
         let member = Member::join(&self.config, slot)?;
         Ok(KafkaBroker { member, transactions, helper })
+    }
+
+    fn knows_instance(&self, slot: &SlotConfig) -> Result<bool, BrokerError> {
+        const OPERATION: &str = "describe group";
+        let config = self.config.reader(slot, "read_committed");
+        let reader: BaseConsumer<PlainContext> = config
+            .create_with_context(PlainContext)
+            .map_err(|error| classify(OPERATION, &error))?;
+        hand_over::knows_instance(&reader, slot, slot.lookup_timeout)
+            .map_err(|error| classify(OPERATION, &error))
     }
 }
 
