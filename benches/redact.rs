@@ -3,7 +3,8 @@
 //! Prints MB/s over generated log lines (465 bytes on average, 600 tenants, 12 % with personal
 //! data), MB/s of SHA-256 over the same bytes in the same run, their ratio, and what the worst
 //! hostile input costs per byte against a usual one. Times are CPU time of this thread, so that
-//! neighbours disturb little. `BLOTTER_BENCH_MB` sets how much is generated (200 by default).
+//! neighbours disturb little. `BLOTTER_BENCH_MB` sets how much is generated (200 by default); an
+//! argument (`clean`, `personal`, `typical`, `hostile`, `lookups`) leaves the other parts out.
 
 use std::fmt::Write as _;
 use std::hint::black_box;
@@ -13,6 +14,7 @@ use std::time::Duration;
 
 use blotter::pipeline::record::{TenantId, Timestamp};
 use blotter::pipeline::redact::keyring::{KeyEncryptionKey, Keyring, KeyringFile};
+use blotter::pipeline::redact::plan::{self, Region};
 use blotter::pipeline::redact::policy::{Policy, RawPolicy};
 use blotter::pipeline::redact::{Redactor, Scope};
 use nix::time::{ClockId, clock_gettime};
@@ -32,10 +34,23 @@ fn main() {
     let tenants: Vec<TenantId> = (0..TENANTS)
         .map(|number| TenantId::new(&format!("salon-{number:03}")).expect("a short name"))
         .collect();
+    let part = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
+    let is_asked = |name: &str| part.as_deref().is_none_or(|part| part == name);
     let mut redactor = redactor(&tenants);
-    typical(&mut redactor, &tenants, megabytes * 100_000, 0);
-    let usual = typical(&mut redactor, &tenants, megabytes * 1_000_000, 120);
-    hostile(&mut redactor, usual);
+    for (name, pii_per_mille) in [("clean", 0), ("personal", 1_000)] {
+        if is_asked(name) {
+            typical(&mut redactor, &tenants, megabytes * 100_000, pii_per_mille);
+        }
+    }
+    if is_asked("typical") || is_asked("hostile") {
+        let usual = typical(&mut redactor, &tenants, megabytes * 1_000_000, 120);
+        if is_asked("hostile") {
+            hostile(&mut redactor, usual);
+        }
+    }
+    if is_asked("lookups") {
+        lookups();
+    }
 }
 
 /// Measures generated lines; returns nanoseconds per byte.
@@ -149,6 +164,24 @@ fn hostile(redactor: &mut Redactor, typical_ns: f64) {
             "hostile: {cost:.1} times the cost per byte of log lines, {size} bytes of {what}"
         ));
     }
+}
+
+/// Measures the numbering plans: international and national look-ups of Indian numbers.
+fn lookups() {
+    const ROUNDS: u32 = 200;
+    let india = Region::parse("IN").expect("a region");
+    let mut random = Random(3);
+    let numbers: Vec<String> = (0..1_000).map(|_| format!("919{}", random.digits(9))).collect();
+    let mut found = 0_u32;
+    let time = timed(|| {
+        for number in (0..ROUNDS).flat_map(|_| &numbers) {
+            let digits = number.as_bytes();
+            found += u32::from(plan::match_international(black_box(digits)).is_some());
+            found += u32::from(plan::match_national(india, black_box(&digits[2..])).is_some());
+        }
+    });
+    let each = time.as_secs_f64() * 1e9 / f64::from(2 * 1_000 * ROUNDS);
+    print(&format!("numbering plan: {each:.0} ns a look-up, {} of 2,000 valid", found / ROUNDS));
 }
 
 fn redactor(tenants: &[TenantId]) -> Redactor {

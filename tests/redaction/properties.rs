@@ -94,7 +94,7 @@ fn damaged_lines_never_panic_and_stay_bounded() {
     }
 }
 
-fn cases() -> u64 {
+pub(crate) fn cases() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "a test's own switch")]
     let asked = std::env::var("BLOTTER_REDACTION_CASES").ok();
     asked.map_or(20_000, |text| text.parse().expect("BLOTTER_REDACTION_CASES is a number"))

@@ -69,8 +69,8 @@ impl Transaction {
 }
 
 impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
-    /// When the stage's timer asks for a transaction, in monotonic time, of which `monotonic` is
-    /// now; never sooner than one interval after the last one.
+    /// When the stage's timer asks for a transaction, in monotonic time, which is `monotonic` now;
+    /// never sooner than one interval after the last one.
     pub(super) fn timer(&self, monotonic: Duration) -> Option<Duration> {
         let now = self.clock.now();
         let due = self.has_writable().then(|| self.stage.due(now)).flatten()?;

@@ -45,35 +45,39 @@ fn without_plus(digits: &[u8], regions: &[Region]) -> Option<String> {
     {
         return Some(number);
     }
-    let national: Vec<NumberMatch> =
-        regions.iter().filter_map(|&region| plan::match_national(region, digits)).collect();
-    let is_mobile = |found: &&NumberMatch| {
+    let national = || regions.iter().filter_map(|&region| plan::match_national(region, digits));
+    let is_mobile = |found: &NumberMatch| {
         matches!(found.number_type, NumberType::Mobile | NumberType::FixedOrMobile)
     };
-    if let Some(found) = national.iter().find(is_mobile) {
-        return Some(e164(found, digits));
+    if let Some(found) = national().find(is_mobile) {
+        return Some(e164(&found, digits));
     }
     let abroad = plan::match_international(digits);
     let is_ours = |found: &NumberMatch| {
         regions.iter().any(|region| region.calling_code() == found.calling_code)
     };
-    let found = abroad.filter(is_ours).or_else(|| national.first().copied()).or(abroad)?;
+    let found = abroad.filter(is_ours).or_else(|| national().next()).or(abroad)?;
     Some(e164(&found, digits))
 }
 
 fn e164(found: &NumberMatch, digits: &[u8]) -> String {
     let national = ascii(&digits[found.national_start..]);
+    let mut number = String::with_capacity(digits.len() + 4);
+    number.push('+');
+    number.push_str(&found.calling_code.to_string());
     match found.argentine_area_digits {
         Some(area) => {
-            let (area, subscriber) = (&national[..area], &national[area + 2..]);
-            format!("+{}9{area}{subscriber}", found.calling_code)
+            number.push('9');
+            number.push_str(&national[..area]);
+            number.push_str(&national[area + 2..]);
         }
-        None => format!("+{}{national}", found.calling_code),
+        None => number.push_str(national),
     }
+    number
 }
 
 fn with_plus(digits: &[u8]) -> String {
-    format!("+{}", ascii(digits))
+    ["+", ascii(digits)].concat()
 }
 
 fn ascii(digits: &[u8]) -> &str {

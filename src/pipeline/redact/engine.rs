@@ -1,13 +1,12 @@
 //! What a scan of one record is told, what it finds, and what is decided once all of it was seen.
 
-use memchr::memmem;
-
 use super::finding::{EntityKind, Finding, Partial, Position, Scope, StrictReason};
 use super::gate::{Gate, Verdict};
 use super::json::Document;
 use super::phone::{Candidate, PhoneFinder};
 use super::policy::{Caps, FieldRule, MessageIds, Rules, Strictness};
 use super::rules::{Rule, Score, THRESHOLD_BALANCED, THRESHOLD_STRICT};
+use super::token::token_at;
 use super::views::Decoded;
 use super::walk::Walk;
 
@@ -98,6 +97,8 @@ pub(super) struct Engine {
     pub(super) decoded: Vec<Decoded>,
     pub(super) documents: Vec<Document>,
     pub(super) gate: Gate,
+    /// Length of the record that the gate has judged.
+    pub(super) judged: Option<usize>,
     /// Only what holds a spot of the gate is looked at.
     pub(super) only_spots: bool,
 }
@@ -109,17 +110,28 @@ impl Engine {
         input: &[u8],
         settings: Settings<'_>,
     ) -> Result<(), StrictReason> {
+        self.gate.read(input);
+        self.scan_read(input, settings)
+    }
+
+    /// The same for what the gate has read last.
+    pub(super) fn scan_read(
+        &mut self,
+        input: &[u8],
+        settings: Settings<'_>,
+    ) -> Result<(), StrictReason> {
         self.findings.clear();
         self.rejected.clear();
         self.paths.0.clear();
+        self.judged = settings.may_pass_gate.then_some(input.len());
         let verdict = match settings.may_pass_gate {
             true => self.gate.judge(input, settings.threshold),
             false => Verdict::Whole,
         };
+        self.only_spots = verdict == Verdict::Spots;
         if verdict == Verdict::Clean {
             return Ok(());
         }
-        self.only_spots = verdict == Verdict::Spots;
         self.gate.sort_spots();
         Walk::new(self, settings).record(input)?;
         if self.only_spots && self.is_repeated(input) {
@@ -133,6 +145,25 @@ impl Engine {
         Ok(())
     }
 
+    /// Whether a scan of what was written for `input` would find nothing: all that the gate saw lies
+    /// in the findings, they are words in brackets now, and none of them is the name of a value.
+    pub(super) fn is_settled(
+        &self,
+        input: &[u8],
+        findings: &[Finding],
+        mut written: impl Iterator<Item: AsRef<[u8]>>,
+    ) -> bool {
+        let names = |finding: &Finding| {
+            let behind = &input[finding.end..input.len().min(finding.end + NAME_END_BYTES_MAX)];
+            let sign = behind.iter().find(|byte| !b"\"'\\ ])>.".contains(byte));
+            finding.position.object_key || matches!(sign, Some(b':' | b'='))
+        };
+        self.only_spots
+            && self.gate.is_covered_by(findings.iter().map(|finding| (finding.start, finding.end)))
+            && !findings.iter().any(names)
+            && written.all(|text| is_bracketed(text.as_ref()))
+    }
+
     /// Whether the end of a number that was found stands in the record once more.
     fn is_repeated(&self, input: &[u8]) -> bool {
         if self.findings.len() > REPEATED_MAX {
@@ -143,7 +174,7 @@ impl Engine {
             let Some(tail) = finding.value.last_chunk::<CONFIRMING_DIGITS>() else { return false };
             let is_elsewhere =
                 |at: usize| self.findings.iter().all(|f| at < f.start || at >= f.end);
-            memmem::find_iter(input, tail).any(is_elsewhere)
+            self.gate.has_digits(input, tail, is_elsewhere)
         })
     }
 
@@ -166,6 +197,16 @@ impl Engine {
             }
         }
     }
+}
+
+/// Signs between a name and its `:` or `=`.
+const NAME_END_BYTES_MAX: usize = 8;
+
+/// Whether `text` is a placeholder or token, in quotation marks where a JSON number was.
+fn is_bracketed(text: &[u8]) -> bool {
+    let is_quote = |byte: &u8| matches!(byte, b'"' | b'\\');
+    let quotes = text.iter().take_while(|byte| is_quote(byte)).count();
+    token_at(&text[quotes..]).is_some_and(|len| text[quotes + len..].iter().all(|b| is_quote(b)))
 }
 
 /// Sorts findings and joins those that overlap; the longer one names the whole.

@@ -2,20 +2,61 @@
 //! one pass of masks and a glance at each run of digits. The rules are those of the slow path, and
 //! only the ones by which it would certainly find nothing.
 
-use super::context::{FieldClass, local_field};
+use super::context::{FieldClass, class_of_key, local_name};
 use super::email;
-use super::phone::{DIGITS_MIN, has_open_digits};
+use super::engine::CONFIRMING_DIGITS;
+use super::phone::{DIGITS_MIN, Run, has_open_digits};
 use super::rules::Rule;
-use super::scan::{Masks, masks};
+use super::scan::{Masks, masks_of};
 use super::views::{folds, hides_quoted_printable};
 
 /// Reused between records.
 #[derive(Default)]
 pub(super) struct Gate {
-    digits: Vec<u64>,
-    numbers: Vec<u64>,
+    masks: Vec<Masks>,
     /// Offsets that need a closer look; not in order.
     spots: Vec<usize>,
+    names: NameCache,
+    run: Run,
+}
+
+/// Classes of names seen lately: services repeat theirs in every record. A name is compared whole,
+/// so that no other can take its class.
+#[derive(Default)]
+struct NameCache(Vec<CachedName>);
+
+#[derive(Clone, Copy)]
+struct CachedName {
+    /// Padded with zeros, which no name holds.
+    name: [u64; CACHED_NAME_BYTES / 8],
+    class: FieldClass,
+}
+
+const CACHED_NAME_BYTES: usize = 24;
+const CACHED_NAMES: usize = 512;
+
+impl NameCache {
+    fn class(&mut self, name: &[u8]) -> FieldClass {
+        if name.is_empty() || name.len() > CACHED_NAME_BYTES {
+            return class_of_key(name);
+        }
+        if self.0.is_empty() {
+            self.0.resize(CACHED_NAMES, CachedName { name: [0; 3], class: FieldClass::None });
+        }
+        let mut padded = [0; CACHED_NAME_BYTES];
+        padded[..name.len()].copy_from_slice(name);
+        let mut words = [0; 3];
+        for (word, eight) in words.iter_mut().zip(padded.as_chunks().0) {
+            *word = u64::from_le_bytes(*eight);
+        }
+        let mix = |hash: u64, word: &u64| (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        let hash = words.iter().fold(0, mix) >> (u64::BITS - CACHED_NAMES.ilog2());
+        let cached = &mut self.0[usize::try_from(hash).expect("a few bits") % CACHED_NAMES];
+        if cached.name != words {
+            *cached = CachedName { name: words, class: class_of_key(name) };
+        }
+        cached.class
+    }
 }
 
 /// What the gate says of a record.
@@ -39,74 +80,127 @@ struct Structure {
 }
 
 impl Gate {
-    /// What a scan of `record` with this threshold has to look at.
+    /// Makes the masks of `record`; whether it holds printable ASCII only.
+    pub(super) fn read(&mut self, record: &[u8]) -> bool {
+        if self.masks.capacity() > KEPT_BLOCKS_MAX {
+            self.masks = Vec::new();
+        }
+        masks_of(record, &mut self.masks);
+        self.masks.iter().fold(0, |odd, masks| odd | masks.odd) == 0
+    }
+
+    /// What a scan of `record`, which was read last, has to look at with this threshold.
     pub(super) fn judge(&mut self, record: &[u8], threshold: i16) -> Verdict {
-        self.digits.clear();
-        self.numbers.clear();
         self.spots.clear();
         let mut structure = Structure::default();
-        let mut at_word = false;
-        let mut previous_last = 0;
-        let (blocks, rest) = record.as_chunks::<64>();
-        let mut tail = [0; 64];
-        tail[..rest.len()].copy_from_slice(rest);
-        for (index, block) in blocks.iter().chain(std::iter::once(&tail)).enumerate() {
-            let mut found = masks(block);
+        for index in 0..self.masks.len() {
+            let mut found = self.masks[index];
             if found.trigger != 0 || structure.escaped {
                 self.add_triggers(record, index * 64, &mut found, &mut structure);
             }
             structure.add(&found);
-            // A word `at` across two blocks.
-            let splits = previous_last | 0x20 == b'a' && block[0] | 0x20 == b't';
-            at_word |=
-                splits || found.at_word != 0 && has_at_sign(record, index * 64, found.at_word);
-            previous_last = block[63];
-            self.digits.push(found.digit);
-            self.numbers.push(found.number);
+            self.masks[index].quote = found.quote;
+            let next = self.masks.get(index + 1).map_or(0, |next| next.t);
+            let at_word = found.a & (found.t >> 1 | next << 63);
+            if at_word != 0 {
+                self.add_written_signs(record, index * 64, at_word);
+            }
         }
         let begins_as_json = record.trim_ascii_start().first() == Some(&b'{');
         let is_broken = structure.in_string || structure.depth != 0;
-        if begins_as_json && is_broken || at_word && email::may_be_obfuscated(record) {
+        if begins_as_json && is_broken {
             return Verdict::Whole;
         }
         self.add_suspicious_numbers(record, threshold);
         if self.spots.is_empty() { Verdict::Clean } else { Verdict::Spots }
     }
 
-    /// Sorts the spots, so that [`Gate::has_spot`] can be asked.
+    /// Whether the digits `tail` stand in `record`, which was read last, at an offset that `counts`.
+    pub(super) fn has_digits(
+        &self,
+        record: &[u8],
+        tail: &[u8; CONFIRMING_DIGITS],
+        counts: impl Fn(usize) -> bool,
+    ) -> bool {
+        (0..self.masks.len()).any(|index| {
+            let (word, next) = (self.masks[index].digit, self.digits_of(index + 1));
+            let behind = |count: usize| (word >> count) | (next << (64 - count));
+            let mut starts = (1..CONFIRMING_DIGITS).fold(word, |all, count| all & behind(count));
+            std::iter::from_fn(|| {
+                let at = index * 64 + starts.trailing_zeros() as usize;
+                (starts != 0).then(|| starts &= starts - 1).map(|()| at)
+            })
+            .any(|at| record[at..].starts_with(tail) && counts(at))
+        })
+    }
+
+    fn digits_of(&self, index: usize) -> u64 {
+        self.masks.get(index).map_or(0, |masks| masks.digit)
+    }
+
+    /// The quotation marks of the record judged last that no backslash escapes.
+    pub(super) fn quotes(&self) -> Quotes<'_> {
+        Quotes(&self.masks)
+    }
+
+    /// Whether every spot lies in one of these spans, which are sorted, as are the spots.
+    pub(super) fn is_covered_by(&self, mut spans: impl Iterator<Item = (usize, usize)>) -> bool {
+        let mut span = spans.next();
+        self.spots.iter().all(|spot| {
+            while span.is_some_and(|(_, end)| end <= *spot) {
+                span = spans.next();
+            }
+            span.is_some_and(|(start, _)| start <= *spot)
+        })
+    }
+
+    /// Sorts the spots, so that [`Gate::next_spot`] can be asked.
     pub(super) fn sort_spots(&mut self) {
         self.spots.sort_unstable();
     }
 
-    /// Whether one of the spots lies in `start..end`.
-    pub(super) fn has_spot(&self, start: usize, end: usize) -> bool {
-        let first = self.spots.partition_point(|spot| *spot < start);
-        self.spots.get(first).is_some_and(|spot| *spot < end)
+    /// The first spot at or behind `from`.
+    pub(super) fn next_spot(&self, from: usize) -> Option<usize> {
+        self.spots.get(self.spots.partition_point(|spot| *spot < from)).copied()
+    }
+
+    /// Marks the words `at` that are a sign written out.
+    fn add_written_signs(&mut self, record: &[u8], offset: usize, mut at_word: u64) {
+        while at_word != 0 {
+            let at = offset + at_word.trailing_zeros() as usize;
+            at_word &= at_word - 1;
+            let Some(before) = at.checked_sub(1) else { continue };
+            let opens = matches!(record[before], b'(' | b'[' | b'{' | b'<' | b' ' | b'_');
+            if opens && email::is_written_sign(record, before) {
+                self.spots.push(at);
+            }
+        }
     }
 
     /// Marks the runs of digits that may be phone numbers.
     fn add_suspicious_numbers(&mut self, record: &[u8], threshold: i16) {
-        for index in 0..self.numbers.len() {
-            let word = self.numbers[index];
-            let next = self.numbers.get(index + 1).copied().unwrap_or(0);
+        let mut before = 0;
+        for index in 0..self.masks.len() {
+            let word = self.masks[index].number;
+            let next = self.masks.get(index + 1).map_or(0, |next| next.number);
             let behind = |count: u32| (word >> count) | (next << (64 - count));
             // Positions at which seven bytes of a number begin.
             let twos = word & behind(1);
             let twos_next = next & (next >> 1);
             let twos_behind = |count: u32| (twos >> count) | (twos_next << (64 - count));
             let sevens = twos & twos_behind(2) & twos_behind(4) & behind(6);
-            if sevens == 0 {
-                continue;
-            }
             // Only where a run begins, or goes on from the block before.
-            let before = index.checked_sub(1).map_or(0, |before| self.numbers[before] >> 63);
             let mut starts = sevens & !((word << 1) | before);
+            before = word >> 63;
             while starts != 0 {
                 let start = index * 64 + starts.trailing_zeros() as usize;
                 starts &= starts - 1;
                 let end = self.run_end(start);
-                if self.digit_count(start, end) >= DIGITS_MIN {
-                    add_suspicious(record, start, end, threshold, &mut self.spots);
+                // A run may begin or end in the signs around a value: its digits count.
+                let Some(digits) = self.digits(start, end) else { continue };
+                if self.is_suspicious(record, (start, end), digits, threshold) {
+                    let digits = (digits.0..digits.1).filter(|at| record[*at].is_ascii_digit());
+                    self.spots.extend(digits);
                 }
             }
         }
@@ -114,33 +208,149 @@ impl Gate {
 
     fn run_end(&self, start: usize) -> usize {
         let mut index = start / 64;
-        let mut word = !self.numbers[index] & (u64::MAX << (start % 64));
-        while word == 0 && index + 1 < self.numbers.len() {
+        let mut word = !self.masks[index].number & (u64::MAX << (start % 64));
+        while word == 0 && index + 1 < self.masks.len() {
             index += 1;
-            word = !self.numbers[index];
+            word = !self.masks[index].number;
         }
-        if word == 0 {
-            self.numbers.len() * 64
-        } else {
-            index * 64 + word.trailing_zeros() as usize
+        if word == 0 { self.masks.len() * 64 } else { index * 64 + word.trailing_zeros() as usize }
+    }
+
+    /// The bits of `mask` in `start..end`, block by block, each with the offset of its block.
+    fn words(
+        &self,
+        start: usize,
+        end: usize,
+        mask: impl Fn(&Masks) -> u64,
+    ) -> impl DoubleEndedIterator<Item = (usize, u64)> {
+        (start / 64..end.div_ceil(64)).map(move |index| {
+            let mut word = mask(&self.masks[index]);
+            if index == start / 64 {
+                word &= u64::MAX << (start % 64);
+            }
+            if index == end / 64 {
+                word &= !(u64::MAX << (end % 64));
+            }
+            (index * 64, word)
+        })
+    }
+
+    /// Where the digits in `start..end` begin and end, when they are enough for a number.
+    fn digits(&self, start: usize, end: usize) -> Option<(usize, usize)> {
+        let mut count = 0;
+        let mut span = None;
+        for (offset, word) in self.words(start, end, |masks| masks.digit) {
+            if word != 0 {
+                let first = offset + word.trailing_zeros() as usize;
+                let end = offset + 64 - word.leading_zeros() as usize;
+                span = Some((span.map_or(first, |(first, _)| first), end));
+                count += word.count_ones() as usize;
+            }
+        }
+        span.filter(|_| count >= DIGITS_MIN)
+    }
+
+    /// Whether the digits `first..last` of the run `start..end` may be a phone number.
+    fn is_suspicious(
+        &mut self,
+        record: &[u8],
+        (start, end): (usize, usize),
+        (first, last): (usize, usize),
+        threshold: i16,
+    ) -> bool {
+        let is_sign = |byte: &u8| matches!(byte, b'\\' | b'+');
+        let is_one = self.words(first, last, |masks| !masks.token).all(|(_, word)| word == 0);
+        if record[start..first].iter().any(is_sign)
+            || record[last..end.min(record.len())].iter().any(is_sign)
+            || !is_one && record[first..last].iter().any(is_sign)
+        {
+            return true;
+        }
+        if begins_with_date(record, first, last) || is_inside_hex(record, first, last) {
+            return false;
+        }
+        if is_one && self.is_of_other_field(record, first, last, threshold) {
+            return false;
+        }
+        has_open_digits(record, first, last, &mut self.run)
+    }
+
+    /// Whether the token around the digits `first..last` (an id with letters and hyphens, a decimal
+    /// number) is the whole value of a field that holds something else.
+    fn is_of_other_field(
+        &mut self,
+        record: &[u8],
+        first: usize,
+        last: usize,
+        threshold: i16,
+    ) -> bool {
+        let Some((start, end)) = self.token_around(first, last, record.len()) else { return false };
+        let opening = start.checked_sub(1).map(|index| record[index]);
+        let closing = record.get(end).copied().unwrap_or(b' ');
+        let is_whole = match opening {
+            Some(b'"') => matches!(closing, b'"' | b'\\'),
+            Some(b':' | b' ') => matches!(closing, b',' | b'}'),
+            Some(b'=') => matches!(closing, b' ' | b'"' | b'&' | b'\\'),
+            _ => false,
+        };
+        if !is_whole {
+            return false;
+        }
+        let name = self.member_name(record, start).map(|name| (name, true));
+        let Some((name, is_field)) = name.or_else(|| local_name(record, start)) else {
+            return false;
+        };
+        match self.names.class(name) {
+            FieldClass::Negative | FieldClass::MessageId => true,
+            // Nothing but the numbering plan can speak for bare digits here, and its word alone is
+            // never enough. (An exit code is another matter, and so are words behind.)
+            FieldClass::Other if is_field => {
+                BARE_MAX + Rule::FieldUnknown.weight() < threshold
+                    && is_bare(record, first, last)
+                    && closing != b' '
+            }
+            FieldClass::Person => {
+                BARE_MAX < threshold && is_bare(record, first, last) && closing != b' '
+            }
+            _ => false,
         }
     }
 
-    fn digit_count(&self, start: usize, end: usize) -> usize {
-        let (first, last) = (start / 64, (end - 1) / 64);
-        let count: u32 = (first..=last)
-            .map(|index| {
-                let mut word = self.digits[index];
-                if index == first {
-                    word &= u64::MAX << (start % 64);
-                }
-                if index == last && !end.is_multiple_of(64) {
-                    word &= u64::MAX >> (64 - end % 64);
-                }
-                word.count_ones()
-            })
-            .sum();
-        count as usize
+    /// Where the token around `first..last` begins and ends; `None` when it is long.
+    fn token_around(&self, first: usize, last: usize, len: usize) -> Option<(usize, usize)> {
+        let floor = first.saturating_sub(TOKEN_BYTES_MAX);
+        let other = |masks: &Masks| !masks.token;
+        let before = self.words(floor, first, other).rfind(|(_, word)| *word != 0);
+        let start = match before {
+            Some((offset, word)) => offset + 64 - word.leading_zeros() as usize,
+            None if floor == 0 => 0,
+            None => return None,
+        };
+        let ceiling = (last + TOKEN_BYTES_MAX).min(self.masks.len() * 64);
+        let behind = self.words(last, ceiling, other).find(|(_, word)| *word != 0);
+        let end = behind.map(|(offset, word)| offset + word.trailing_zeros() as usize);
+        match end {
+            Some(end) => Some((start, end.min(len))),
+            None if ceiling >= len => Some((start, len)),
+            None => None,
+        }
+    }
+
+    /// The plain name of the JSON member whose value begins at `start`: what [`local_name`] finds,
+    /// for the most frequent spelling only.
+    fn member_name<'r>(&self, record: &'r [u8], start: usize) -> Option<&'r [u8]> {
+        let before = &record[..start];
+        let before = before.strip_suffix(b"\"").unwrap_or(before);
+        let before = before.strip_suffix(b" ").unwrap_or(before);
+        let before = before.strip_suffix(b"\":")?;
+        let end = before.len();
+        let mut words = self.words(end.saturating_sub(NAME_BYTES_MAX), end, |masks| masks.quote);
+        let (offset, word) = words.rfind(|(_, word)| *word != 0)?;
+        let open = offset + 64 - word.leading_zeros() as usize;
+        let is_name = open < end
+            && before[end - 1] != b'.'
+            && self.words(open, end, |masks| !masks.token).all(|(_, word)| word == 0);
+        is_name.then(|| &before[open..])
     }
 
     /// Marks the triggers of a block behind which something may hide; takes escaped quotes out of
@@ -177,6 +387,23 @@ impl Gate {
     }
 }
 
+/// Where quotation marks stand that no backslash escapes.
+#[derive(Clone, Copy)]
+pub(super) struct Quotes<'a>(&'a [Masks]);
+
+impl Quotes<'_> {
+    /// The first one at or behind `at`.
+    pub(super) fn next(self, at: usize) -> Option<usize> {
+        let mut index = at / 64;
+        let mut word = self.0.get(index)?.quote & (u64::MAX << (at % 64));
+        while word == 0 {
+            index += 1;
+            word = self.0.get(index)?.quote;
+        }
+        Some(index * 64 + word.trailing_zeros() as usize)
+    }
+}
+
 impl Structure {
     fn add(&mut self, found: &Masks) {
         // Prefix XOR: bit n is set when an odd number of quotes lies at or before it.
@@ -188,9 +415,10 @@ impl Structure {
             inside = !inside;
         }
         self.in_string = inside >> 63 == 1;
-        let outside = !inside;
-        self.depth += i64::from((found.open & outside).count_ones());
-        self.depth -= i64::from((found.close & outside).count_ones());
+        let (open, close) = (found.open & !inside, found.close & !inside);
+        if open | close != 0 {
+            self.depth += i64::from(open.count_ones()) - i64::from(close.count_ones());
+        }
     }
 }
 
@@ -221,46 +449,6 @@ fn hides_digit_or_sign(record: &[u8], at: usize) -> bool {
     character.is_none_or(|character| folds(character).is_some())
 }
 
-/// Whether one of the words at `at_word` is a sign written out: `(at)`, ` at `, `_at_`.
-fn has_at_sign(record: &[u8], offset: usize, mut at_word: u64) -> bool {
-    while at_word != 0 {
-        let at = offset + at_word.trailing_zeros() as usize;
-        at_word &= at_word - 1;
-        let before = at.checked_sub(1).map(|index| record[index]);
-        let behind = record.get(at + 2);
-        let opens = matches!(before, Some(b'(' | b'[' | b'{' | b'<' | b' ' | b'_'));
-        if opens && matches!(behind, Some(b')' | b']' | b'}' | b'>' | b' ' | b'_')) {
-            return true;
-        }
-    }
-    false
-}
-
-/// Marks the run of digits and signs `start..end` if it may be a phone number.
-fn add_suspicious(record: &[u8], start: usize, end: usize, threshold: i16, spots: &mut Vec<usize>) {
-    if is_suspicious(record, start, end, threshold) {
-        // A run may begin or end in the signs around a value: all of its digits count.
-        spots.extend((start..end).filter(|at| record[*at].is_ascii_digit()));
-    }
-}
-
-fn is_suspicious(record: &[u8], start: usize, end: usize, threshold: i16) -> bool {
-    let run = &record[start..end];
-    if memchr::memchr2(b'\\', b'+', run).is_some() {
-        return true;
-    }
-    let first = start + run.iter().take_while(|byte| !byte.is_ascii_digit()).count();
-    let last = end - run.iter().rev().take_while(|byte| !byte.is_ascii_digit()).count();
-    if begins_with_date(record, first, last) {
-        return false;
-    }
-    let is_one = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b'-' | b'.');
-    if record[first..last].iter().all(is_one) && is_of_other_field(record, first, last, threshold) {
-        return false;
-    }
-    has_open_digits(record, first, last)
-}
-
 /// `2026-11-20` with fewer digits behind it than a number has.
 fn begins_with_date(record: &[u8], first: usize, last: usize) -> bool {
     let run = &record[first..last];
@@ -276,40 +464,27 @@ fn begins_with_date(record: &[u8], first: usize, last: usize) -> bool {
     is_date && run[10..].iter().filter(|byte| byte.is_ascii_digit()).count() < DIGITS_MIN
 }
 
-/// Whether the token around the digits `first..last` (an id with letters and hyphens, a decimal
-/// number) is the whole value of a field that holds something else.
-fn is_of_other_field(record: &[u8], first: usize, last: usize, threshold: i16) -> bool {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.');
-    let before = record[..first].iter().rev().take(TOKEN_BYTES_MAX);
-    let start = first - before.take_while(|byte| is_token(**byte)).count();
-    let behind = record[last..].iter().take(TOKEN_BYTES_MAX);
-    let end = last + behind.take_while(|byte| is_token(**byte)).count();
-    let opening = start.checked_sub(1).map(|index| record[index]);
-    let closing = record.get(end).copied().unwrap_or(b' ');
-    let is_whole = match opening {
-        Some(b'"') => matches!(closing, b'"' | b'\\'),
-        Some(b':' | b' ') => matches!(closing, b',' | b'}'),
-        Some(b'=') => matches!(closing, b' ' | b'"' | b'&' | b'\\'),
-        _ => false,
-    };
-    if !is_whole {
+/// Whether the digits `first..last` stand between letters of a hexadecimal number: what is glued to
+/// both sides is no phone number by any rule, unless the letters before it are a word.
+fn is_inside_hex(record: &[u8], first: usize, last: usize) -> bool {
+    let is_hex_letter = |byte: &u8| matches!(byte, b'a'..=b'f' | b'A'..=b'F');
+    if first == 0
+        || !is_hex_letter(&record[first - 1])
+        || !record.get(last).is_some_and(is_hex_letter)
+    {
         return false;
     }
-    match local_field(record, start) {
-        Some(FieldClass::Negative | FieldClass::MessageId) => true,
-        // Nothing but the numbering plan can speak for bare digits here, and its word alone is
-        // never enough. (An exit code is another matter, and so are words behind.)
-        Some(FieldClass::Other) => {
-            BARE_MAX + Rule::FieldUnknown.weight() < threshold
-                && is_bare(record, first, last)
-                && closing != b' '
-        }
-        Some(FieldClass::Person) => {
-            BARE_MAX < threshold && is_bare(record, first, last) && closing != b' '
-        }
-        _ => false,
-    }
+    let before = record[..first].iter().rev().take(GLUED_LETTERS_MAX);
+    let mut letters = before.take_while(|byte| byte.is_ascii_alphabetic());
+    // `ext` and `durchwahl` begin with one.
+    let goes_on = |byte: &u8| is_hex_letter(byte) || !byte.is_ascii_alphabetic();
+    letters.all(is_hex_letter)
+        && record.get(last + 1).is_none_or(goes_on)
+        && record[first..last].iter().all(u8::is_ascii_digit)
 }
+
+/// Words glued to digits are looked at that far back.
+const GLUED_LETTERS_MAX: usize = 32;
 
 /// Digits alone, without an exit code.
 fn is_bare(record: &[u8], first: usize, last: usize) -> bool {
@@ -324,8 +499,12 @@ const BARE_MAX: i16 = {
     Rule::BareHome.weight() + if valid > bare { valid } else { bare }
 };
 
+/// Masks of a megabyte: what a longer record needed is given back.
+const KEPT_BLOCKS_MAX: usize = 1 << 14;
 /// Longer tokens are looked at closely.
 const TOKEN_BYTES_MAX: usize = 80;
+/// Longer names are found by [`local_name`].
+const NAME_BYTES_MAX: usize = 48;
 
 #[cfg(test)]
 mod tests {
@@ -333,7 +512,9 @@ mod tests {
     use crate::pipeline::redact::rules::THRESHOLD_BALANCED;
 
     fn judge(line: &str) -> Verdict {
-        Gate::default().judge(line.as_bytes(), THRESHOLD_BALANCED)
+        let mut gate = Gate::default();
+        gate.read(line.as_bytes());
+        gate.judge(line.as_bytes(), THRESHOLD_BALANCED)
     }
 
     #[test]

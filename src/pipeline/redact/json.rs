@@ -5,6 +5,7 @@
 //! spelling: a log line that balances is scanned leaf by leaf, whatever its escapes say.
 
 use super::context::{FieldClass, class_of_key};
+use super::gate::Quotes;
 use crate::pipeline::limits::JSON_DEPTH_MAX;
 
 /// A span of the text.
@@ -69,10 +70,11 @@ pub(super) struct Document {
 
 impl Document {
     /// Reads the object or array that begins at `start`, at most `depth_max` deep, and returns where
-    /// it ends.
+    /// it ends. `quotes` are those of `text`, where they are known.
     pub(super) fn read(
         &mut self,
         text: &[u8],
+        quotes: Option<Quotes<'_>>,
         start: usize,
         depth_max: usize,
     ) -> Result<usize, JsonError> {
@@ -81,6 +83,7 @@ impl Document {
         self.open.clear();
         let reader = Reader {
             text,
+            quotes,
             at: start,
             document: self,
             depth_max: depth_max.min(JSON_DEPTH_MAX),
@@ -145,20 +148,21 @@ fn class_of((start, end): Span, text: &[u8]) -> FieldClass {
 
 /// Keys whose value names the member beside them.
 fn is_selector(key: &[u8]) -> bool {
-    matches!(
-        key,
-        b"key"
-            | b"k"
-            | b"name"
-            | b"type"
-            | b"kind"
-            | b"label"
-            | b"field"
-            | b"attribute"
-            | b"property"
-            | b"param"
-            | b"column"
-    )
+    key.len() <= b"attribute".len()
+        && matches!(
+            key,
+            b"key"
+                | b"k"
+                | b"name"
+                | b"type"
+                | b"kind"
+                | b"label"
+                | b"field"
+                | b"attribute"
+                | b"property"
+                | b"param"
+                | b"column"
+        )
 }
 
 /// Longer values name nothing.
@@ -166,6 +170,7 @@ const SELECTOR_BYTES_MAX: usize = 64;
 
 struct Reader<'t, 'd> {
     text: &'t [u8],
+    quotes: Option<Quotes<'t>>,
     at: usize,
     document: &'d mut Document,
     depth_max: usize,
@@ -272,6 +277,11 @@ impl Reader<'_, '_> {
     /// Reads the string at the opening quote; returns the span inside its quotes.
     fn string(&mut self) -> Result<(usize, usize), JsonError> {
         let start = self.at + 1;
+        if let Some(quotes) = self.quotes {
+            let end = quotes.next(start).ok_or(JsonError::Syntax)?;
+            self.at = end + 1;
+            return Ok((start, end));
+        }
         let mut at = start;
         loop {
             let rest = self.text.get(at..).ok_or(JsonError::Syntax)?;
@@ -309,6 +319,9 @@ impl Reader<'_, '_> {
     }
 
     fn skip_space(&mut self) {
+        if self.text.get(self.at).is_some_and(|byte| *byte > b' ') {
+            return;
+        }
         self.take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
     }
 
@@ -325,7 +338,11 @@ mod tests {
 
     fn leaves(text: &str) -> Vec<(String, LeafKind, FieldClass)> {
         let mut document = Document::default();
-        assert_eq!(document.read(text.as_bytes(), 0, JSON_DEPTH_MAX), Ok(text.len()), "{text}");
+        assert_eq!(
+            document.read(text.as_bytes(), None, 0, JSON_DEPTH_MAX),
+            Ok(text.len()),
+            "{text}"
+        );
         document
             .leaves
             .iter()
@@ -360,12 +377,12 @@ mod tests {
         let mut document = Document::default();
         for text in ["{", r#"{"a":1"#, r#"{"a":1]"#, r#"{"a" 1}"#, r#"["a" "b"]"#, r#"{"a":"x}"#] {
             assert_eq!(
-                document.read(text.as_bytes(), 0, JSON_DEPTH_MAX),
+                document.read(text.as_bytes(), None, 0, JSON_DEPTH_MAX),
                 Err(JsonError::Syntax),
                 "{text}"
             );
         }
         let deep = "[".repeat(JSON_DEPTH_MAX + 1);
-        assert_eq!(document.read(deep.as_bytes(), 0, JSON_DEPTH_MAX), Err(JsonError::Depth));
+        assert_eq!(document.read(deep.as_bytes(), None, 0, JSON_DEPTH_MAX), Err(JsonError::Depth));
     }
 }

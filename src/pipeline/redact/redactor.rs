@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::action::{KeyUse, Replacer};
 use super::engine::{Engine, Settings, merge};
-use super::finding::{Disposition, Finding, Report, Scope, StrictReason};
+use super::finding::{Disposition, Finding, Partial, Report, Scope, StrictReason};
 use super::keyring::{Keyring, MissingEpoch};
 use super::not_text::not_text;
 use super::partial::add_fragments;
@@ -79,12 +79,21 @@ impl Redactor {
         out.clear();
         self.findings.clear();
         self.missing_epoch = None;
-        if let Some(name) = looks_binary(input).then(|| not_text(input)).flatten() {
-            return Report { disposition: Disposition::NotText(name), ..Report::default() };
-        }
         let policy = Arc::clone(&self.policy);
         let rules = policy.rules(scope.topic, scope.tenant);
-        let result = match self.redact_rounds(scope, rules, input, false, out) {
+        let is_short = input.len() <= policy.caps().record_bytes;
+        let is_plain = is_short && self.engine.gate.read(input);
+        if let Some(name) = (!is_plain).then(|| not_text(input)).flatten() {
+            return Report { disposition: Disposition::NotText(name), ..Report::default() };
+        }
+        let result = if !is_short {
+            Err(StrictReason::TooLong.into())
+        } else if !is_plain && std::str::from_utf8(input).is_err() {
+            Err(StrictReason::InvalidUtf8.into())
+        } else {
+            self.redact_rounds(scope, rules, input, false, out)
+        };
+        let result = match result {
             Err(Failure::Strict(reason)) => self.mask_strictly(scope, rules, input, reason, out),
             result => result,
         };
@@ -134,7 +143,7 @@ impl Redactor {
         }
     }
 
-    /// Scans and rewrites until a scan of the output finds nothing: what leaves is a fixpoint, so
+    /// Scans and rewrites what the gate has read until a scan of the output finds nothing: what leaves is a fixpoint, so
     /// redacting twice is redacting once.
     fn redact_rounds(
         &mut self,
@@ -144,14 +153,8 @@ impl Redactor {
         blind: bool,
         out: &mut Vec<u8>,
     ) -> Result<Report, Failure> {
-        if input.len() > rules.policy().caps().record_bytes {
-            return Err(StrictReason::TooLong.into());
-        }
-        if !blind && std::str::from_utf8(input).is_err() {
-            return Err(StrictReason::InvalidUtf8.into());
-        }
         let settings = Settings::new(rules, scope, blind);
-        self.engine.scan(input, settings)?;
+        self.engine.scan_read(input, settings)?;
         self.findings.append(&mut self.engine.findings);
         add_fragments(input, scope.partial, &mut self.findings);
         merge(&mut self.findings);
@@ -160,8 +163,15 @@ impl Redactor {
             return Ok(Report::default());
         }
         let settings = Settings { is_output: true, ..settings };
-        for _ in 0..REDACTION_ROUNDS_MAX {
+        for round in 0..REDACTION_ROUNDS_MAX {
             let report = self.write(scope, rules, input, out)?;
+            let written = self.edits.iter().map(|edit| &out[edit.written()]);
+            if round == 0
+                && scope.partial == Partial::Whole
+                && self.engine.is_settled(input, &self.findings, written)
+            {
+                return Ok(report);
+            }
             self.engine.scan(out, settings)?;
             if self.engine.findings.is_empty() {
                 return Ok(report);
@@ -219,18 +229,15 @@ impl Redactor {
                 lossy.extend_from_slice("\u{fffd}".as_bytes());
             }
         }
-        let result = self.redact_rounds(scope, rules, &lossy, true, out);
+        let result = if lossy.len() > rules.policy().caps().record_bytes {
+            Err(StrictReason::TooLong.into())
+        } else {
+            self.engine.gate.read(&lossy);
+            self.redact_rounds(scope, rules, &lossy, true, out)
+        };
         self.lossy = lossy;
         result.map(|report| Report { disposition: Disposition::StrictMasked(reason), ..report })
     }
-}
-
-/// Whether the first bytes hold a control character, or bytes outside ASCII: no binary format
-/// begins without.
-fn looks_binary(input: &[u8]) -> bool {
-    let sample = &input[..input.len().min(512)];
-    let is_odd = |byte: u8| byte < b'\t' || (0x0e..0x20).contains(&byte) || byte >= 0x80;
-    sample.iter().fold(false, |any, byte| any | is_odd(*byte))
 }
 
 #[cfg(test)]

@@ -9,6 +9,13 @@ pub(super) struct Edit {
     replaced: (usize, usize),
 }
 
+impl Edit {
+    /// Where the replacement stands in the output.
+    pub(super) fn written(&self) -> std::ops::Range<usize> {
+        self.written.0..self.written.1
+    }
+}
+
 /// Appends `input` to `out`, each finding (sorted, not overlapping) replaced by what `replace`
 /// writes; notes where in `edits`. Ends at the first error.
 pub(super) fn rewrite<E>(

@@ -48,10 +48,9 @@ impl EpochId {
         })?;
         Some(Self(number - 1))
     }
-}
 
-impl fmt::Display for EpochId {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+    /// Appends its letters.
+    fn write(self, out: &mut Vec<u8>) {
         let mut letters = [0_u8; EPOCH_LETTERS_MAX];
         let (mut number, mut start) = (self.0 + 1, EPOCH_LETTERS_MAX);
         while number > 0 {
@@ -60,7 +59,15 @@ impl fmt::Display for EpochId {
             letters[start] = ALPHABET[(number % 26) as usize];
             number /= 26;
         }
-        formatter.write_str(std::str::from_utf8(&letters[start..]).expect("letters are ASCII"))
+        out.extend_from_slice(&letters[start..]);
+    }
+}
+
+impl fmt::Display for EpochId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut letters = Vec::new();
+        self.write(&mut letters);
+        formatter.write_str(std::str::from_utf8(&letters).expect("letters are ASCII"))
     }
 }
 
@@ -87,12 +94,13 @@ pub fn write_token(name: &str, epoch: EpochId, mac: &[u8; 32], out: &mut Vec<u8>
     out.push(b'[');
     out.extend_from_slice(name.as_bytes());
     out.push(b':');
-    out.extend_from_slice(epoch.to_string().as_bytes());
+    epoch.write(out);
     out.push(b':');
-    for byte in &mac[..PAYLOAD_LETTERS / 2] {
-        out.push(ALPHABET[usize::from(byte >> 4)]);
-        out.push(ALPHABET[usize::from(byte & 15)]);
+    let mut payload = [0; PAYLOAD_LETTERS];
+    for (pair, byte) in payload.as_chunks_mut::<2>().0.iter_mut().zip(mac) {
+        *pair = [byte >> 4, byte & 15].map(|nibble| b'a' + nibble);
     }
+    out.extend_from_slice(&payload);
     out.push(b']');
 }
 

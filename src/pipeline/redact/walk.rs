@@ -101,7 +101,10 @@ impl<'e, 's> Walk<'e, 's> {
                 continue;
             }
             let mut document = self.engine.documents.pop().unwrap_or_default();
-            match document.read(text.bytes, start, self.settings.caps.json_depth) {
+            // The gate has seen the record itself, and nothing else.
+            let is_judged = self.engine.judged == Some(text.bytes.len()) && text.is_raw();
+            let quotes = is_judged.then(|| self.engine.gate.quotes());
+            match document.read(text.bytes, quotes, start, self.settings.caps.json_depth) {
                 Ok(end) => {
                     self.prose(text.slice(prose_start, start), context)?;
                     self.document(text, &document, context)?;
@@ -145,33 +148,60 @@ impl<'e, 's> Walk<'e, 's> {
         document: &Document,
         context: &Context<'_>,
     ) -> Result<(), StrictReason> {
-        for leaf in &document.leaves {
-            if !self.is_worth_a_look(text, leaf, context) {
-                continue;
+        if self.engine.only_spots && context.layer_count == 0 && !self.settings.has_field_rules {
+            let mut from = 0;
+            while let Some((leaf, end)) = self.next_leaf(text, document, from) {
+                self.member(text, document, leaf, context)?;
+                from = end;
             }
-            let mut inside = *context;
-            inside.field = document.class(leaf, text.bytes);
-            inside.outer = Some((text.bytes, leaf.start, leaf.end));
-            inside.position.nesting = context.position.nesting + u8::from(context.layer_count > 0);
-            inside.position.object_key = leaf.kind == LeafKind::Key;
-            inside.position.json_number = leaf.kind == LeafKind::Number;
-            if self.settings.has_field_rules && leaf.kind != LeafKind::Key {
-                self.leaf_by_rule(text, document, leaf, &inside)?;
-            } else {
-                self.leaf(text, leaf, &inside)?;
+            return Ok(());
+        }
+        for leaf in &document.leaves {
+            if self.settings.has_field_rules || may_hide(&text.bytes[leaf.start..leaf.end]) {
+                self.member(text, document, leaf, context)?;
             }
         }
         Ok(())
     }
 
-    fn is_worth_a_look(&self, text: Text<'_>, leaf: &Leaf, context: &Context<'_>) -> bool {
-        if self.settings.has_field_rules {
-            return true;
+    /// The first leaf that holds a spot of the gate at or behind `from`, and where it ends.
+    fn next_leaf<'d>(
+        &self,
+        text: Text<'_>,
+        document: &'d Document,
+        mut from: usize,
+    ) -> Option<(&'d Leaf, usize)> {
+        loop {
+            let spot = self.engine.gate.next_spot(from)?;
+            let next = document.leaves.partition_point(|leaf| text.raw_offset(leaf.end) <= spot);
+            let leaf = document.leaves.get(next)?;
+            let end = text.raw_offset(leaf.end);
+            if text.raw_offset(leaf.start) <= spot {
+                return Some((leaf, end));
+            }
+            from = spot + 1;
         }
-        if context.layer_count == 0 && self.engine.only_spots {
-            return self.engine.gate.has_spot(leaf.start, leaf.end);
+    }
+
+    /// Scans a key or a value.
+    fn member(
+        &mut self,
+        text: Text<'_>,
+        document: &Document,
+        leaf: &Leaf,
+        context: &Context<'_>,
+    ) -> Result<(), StrictReason> {
+        let mut inside = *context;
+        inside.field = document.class(leaf, text.bytes);
+        inside.outer = Some((text.bytes, leaf.start, leaf.end));
+        inside.position.nesting = context.position.nesting + u8::from(context.layer_count > 0);
+        inside.position.object_key = leaf.kind == LeafKind::Key;
+        inside.position.json_number = leaf.kind == LeafKind::Number;
+        if self.settings.has_field_rules && leaf.kind != LeafKind::Key {
+            self.leaf_by_rule(text, document, leaf, &inside)
+        } else {
+            self.leaf(text, leaf, &inside)
         }
-        may_hide(&text.bytes[leaf.start..leaf.end])
     }
 
     /// Scans a leaf as the policy says for its field.

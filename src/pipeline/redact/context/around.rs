@@ -7,10 +7,20 @@ const NAME_BYTES_MAX: usize = 64;
 const LIST_BYTES_MAX: usize = 1024;
 const FIELD_BYTES_MAX: usize = 120;
 
-/// What the name before `at` says: `phone=`, `"phone": "`, `Tel.: `, `tel:`, `email)=(`.
+/// What the name before `at` says: `phone=`, `"phone": "`, `Tel.: `, `tel:`.
 pub(in crate::pipeline::redact) fn local_field(text: &[u8], at: usize) -> Option<FieldClass> {
-    if let Some(class) = element_field(text, at) {
-        return Some(class);
+    let (name, is_field) = local_name(text, at)?;
+    match class_of_key(name) {
+        // `Robinson: 98765` is prose; so is the 5 of `12:5`.
+        FieldClass::Other if !is_field => None,
+        class => Some(class),
+    }
+}
+
+/// The name before `at`, and whether it is certainly that of a field.
+pub(in crate::pipeline::redact) fn local_name(text: &[u8], at: usize) -> Option<(&[u8], bool)> {
+    if let Some(name) = element_name(text, at) {
+        return Some((name, false));
     }
     let before = trim_end_of(&text[..at], |byte| {
         matches!(byte, b'"' | b'\'' | b'(' | b'[' | b'<' | b'{' | b'+' | b' ' | b'\\' | b'`' | b'>')
@@ -23,26 +33,18 @@ pub(in crate::pipeline::redact) fn local_field(text: &[u8], at: usize) -> Option
     let bare = trim_end_of(closed, |byte| matches!(byte, b'"' | b'\'' | b'\\' | b']' | b'.'));
     let is_quoted = closed.last().is_some_and(|byte| matches!(byte, b'"' | b'\''));
     let name = name_at_end(bare);
-    if name.is_empty() {
-        return None;
-    }
-    match class_of_key(name) {
-        // `Robinson: 98765` is prose; so is the 5 of `12:5`.
-        FieldClass::Other if sign == b':' && !is_quoted => None,
-        class => Some(class),
-    }
+    (!name.is_empty()).then_some((name, sign == b'=' || is_quoted))
 }
 
-/// What the XML element says whose content begins before `at`: `<ns:phone kind="home">+49 ...`.
-fn element_field(text: &[u8], at: usize) -> Option<FieldClass> {
+/// The name of the XML element whose content begins before `at`: `<ns:phone kind="home">+49 ...`.
+fn element_name(text: &[u8], at: usize) -> Option<&[u8]> {
     let before = trim_end_of(&text[..at], |byte| matches!(byte, b'(' | b'+' | b' '));
     let tag = before.strip_suffix(b">")?;
     let tag = &tag[tag.len().saturating_sub(NAME_BYTES_MAX)..];
     let tag = &tag[memchr::memrchr(b'<', tag)? + 1..];
     let name = tag.split(|byte| byte.is_ascii_whitespace()).next()?;
     let name = name.rsplit(|byte| *byte == b':').next()?;
-    let class = class_of_key(name);
-    (!matches!(class, FieldClass::Other | FieldClass::Generic | FieldClass::None)).then_some(class)
+    (!name.is_empty() && name_at_end(name).len() == name.len()).then_some(name)
 }
 
 /// The identifier at the end of `text`.

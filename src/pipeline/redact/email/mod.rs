@@ -11,7 +11,7 @@ use super::rules::{Rule, Score};
 use crate::pipeline::limits::{EMAIL_DOMAIN_BYTES_MAX, EMAIL_LOCAL_BYTES_MAX};
 use suffix::Suffix;
 
-pub(super) use obfuscated::{find_obfuscated, may_be_obfuscated};
+pub(super) use obfuscated::{find_obfuscated, is_written_sign};
 
 /// Something that may be an e-mail address.
 #[derive(Clone, Copy, Debug)]

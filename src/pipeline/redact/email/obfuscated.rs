@@ -50,47 +50,25 @@ static DOT_SIGNS: [Sign; 14] = [
 
 const LABELS_MAX: usize = 8;
 
-/// Whether a written-out `@` stands in `text`, with a written-out dot where it needs one.
-pub(in crate::pipeline::redact) fn may_be_obfuscated(text: &[u8]) -> bool {
-    let mut has_word = false;
-    for pair in text.windows(3) {
-        let is_at = pair[1] | 0x20 == b'a' && pair[2] | 0x20 == b't' || pair[1] == b'@';
-        if is_at && b"([{<".contains(&pair[0]) {
-            return true;
-        }
-        has_word |= is_at && matches!(pair[0], b' ' | b'_');
-    }
-    has_word && has_dot_sign(text)
-}
-
-fn has_dot_sign(text: &[u8]) -> bool {
-    text.windows(3).any(|three| {
-        let lower = [three[0] | 0x20, three[1] | 0x20, three[2] | 0x20];
-        matches!(&lower, b"dot" | b"pun" | b"poi")
-            || three[1] == b'.' && matches!(three[0], b' ' | b'(' | b'[')
-    })
+/// Whether the written-out `@` that may begin at `at` belongs to an address.
+pub(in crate::pipeline::redact) fn is_written_sign(text: &[u8], at: usize) -> bool {
+    sign_at(&text[at..], &AT_SIGNS).is_some_and(|sign| read_address(text, 0, at, sign).is_some())
 }
 
 /// Hands every written-out address in `text`, in order, to `found`.
 pub(in crate::pipeline::redact) fn find_obfuscated(text: &[u8], mut found: impl FnMut(Address)) {
-    if !may_be_obfuscated(text) {
-        return;
-    }
     let mut from = 0;
-    let mut at = 0;
-    while let Some(offset) = text[at..].iter().position(|byte| b"([{< _".contains(byte)) {
-        at += offset;
-        let Some(sign) = sign_at(&text[at..], &AT_SIGNS) else {
-            at += 1;
+    for word in memchr::memchr3_iter(b't', b'T', b'@', text) {
+        // `(at)`, `(@)`: where the sign would begin.
+        let len = if text[word] == b'@' { 1 } else { 2 };
+        let Some(at) = word.checked_sub(len).filter(|at| *at >= from) else { continue };
+        if !b"([{< _".contains(&text[at]) {
             continue;
-        };
-        match read_address(text, from, at, sign) {
-            Some(address) => {
-                from = address.end;
-                at = address.end;
-                found(address);
-            }
-            None => at += 1,
+        }
+        let Some(sign) = sign_at(&text[at..], &AT_SIGNS) else { continue };
+        if let Some(address) = read_address(text, from, at, sign) {
+            from = address.end;
+            found(address);
         }
     }
 }
@@ -103,11 +81,11 @@ fn sign_at<'s>(rest: &[u8], signs: &'s [Sign]) -> Option<&'s Sign> {
 
 fn read_address(text: &[u8], from: usize, at: usize, sign: &Sign) -> Option<Address> {
     let floor = from.max(at.saturating_sub(EMAIL_LOCAL_BYTES_MAX));
-    let start = local_start(text, floor, at)?;
     let (end, has_dot_sign) = domain_end(text, at + sign.text.len())?;
     if !sign.is_explicit && !has_dot_sign {
         return None;
     }
+    let start = local_start(text, floor, at)?;
     let mut score = Score::default();
     score.add(Rule::Obfuscated);
     Some(Address { start, end, score })
@@ -160,7 +138,7 @@ fn is_local(byte: u8) -> bool {
 /// is written out.
 fn domain_end(text: &[u8], start: usize) -> Option<(usize, bool)> {
     let limit = text.len().min(start + EMAIL_DOMAIN_BYTES_MAX);
-    let mut domain = Vec::with_capacity(64);
+    let mut domain = Vec::new();
     let mut best = None;
     let mut has_dot_sign = false;
     let mut at = start + usize::from(text.get(start) == Some(&b' '));
@@ -172,7 +150,8 @@ fn domain_end(text: &[u8], start: usize) -> Option<(usize, bool)> {
         }
         domain.extend_from_slice(&text[at..at + len]);
         at += len;
-        if suffix::of(&domain) == Suffix::Public {
+        // A single label is no suffix; most words behind an "at" end here.
+        if domain.len() > len && suffix::of(&domain) == Suffix::Public {
             best = Some((at, has_dot_sign));
         }
         let Some((dot, is_sign)) = dot_len(&text[at..limit.max(at)]) else { break };

@@ -11,7 +11,7 @@ use super::context::FieldClass;
 use super::plan::Region;
 use super::rules::{Score, THRESHOLD_STRICT};
 use evidence::{Evidence, Source};
-use run::Run;
+pub(super) use run::Run;
 
 /// Fewest and most digits of a number (E.164: at most 15; with an exit code before them 18).
 pub(super) const DIGITS_MIN: usize = 7;
@@ -88,11 +88,10 @@ impl PhoneFinder {
 
 /// Whether the digits of `text[first..last]` that are no part of a date, an address or the like are
 /// enough for a number.
-pub(super) fn has_open_digits(text: &[u8], first: usize, last: usize) -> bool {
-    let mut run = Run::default();
+pub(super) fn has_open_digits(text: &[u8], first: usize, last: usize, run: &mut Run) -> bool {
     let mut at = first;
     while let Some(next) = run.read(&text[..text.len().min(last + SHAPE_BYTES_BEHIND)], at) {
-        shape::block_other_shapes(text, &mut run);
+        shape::block_other_shapes(text, run);
         let mut open = 0;
         for group in run.groups.iter().filter(|group| group.start < last) {
             open = if group.blocked { 0 } else { open + group.len() };
@@ -121,7 +120,9 @@ fn choose(evidence: &Evidence<'_>, first: usize, last: usize, found: &mut impl F
             if digits.len() > DIGITS_MAX || evidence.run.groups[end].blocked {
                 break;
             }
-            if digits.len() < DIGITS_MIN {
+            // Digits written one by one are one number or none: their parts are not tried.
+            let is_sparse = digits.len() < 2 * (end - start + 1);
+            if digits.len() < DIGITS_MIN || is_sparse && (start, end) != (first, last) {
                 continue;
             }
             let before = *base.get_or_insert_with(|| evidence.before(start));

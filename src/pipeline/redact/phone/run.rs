@@ -40,7 +40,7 @@ impl Group {
 
 /// Groups that hang together.
 #[derive(Default)]
-pub(super) struct Run {
+pub(in crate::pipeline::redact) struct Run {
     pub(super) groups: Vec<Group>,
     digits: Vec<u8>,
 }

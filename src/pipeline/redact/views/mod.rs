@@ -32,6 +32,11 @@ impl<'a> Text<'a> {
         Self { bytes, map: Map::Offset(0) }
     }
 
+    /// Whether it begins where the raw record begins and nothing was decoded.
+    pub(super) fn is_raw(&self) -> bool {
+        matches!(self.map, Map::Offset(0))
+    }
+
     /// The raw offset at which byte `index` begins (or the text ends).
     pub(super) fn raw_offset(&self, index: usize) -> usize {
         match self.map {
