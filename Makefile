@@ -32,6 +32,7 @@ chaos:
 bench:
 	tools/need build kafka
 	$(CARGO) bench --bench redact
+	$(CARGO) bench --bench stage
 	$(CARGO) bench --bench pipeline
 
 lint:
