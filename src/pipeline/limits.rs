@@ -139,6 +139,11 @@ pub const CAUGHT_UP_HOLD_MS: i64 = 3_000;
 /// Series one transaction counts apart; a flood of tenants goes to `_other`.
 pub const SERIES_PER_TRANSACTION_MAX: usize = 20_000;
 
+/// WATCH writes what has changed of its state with each transaction, and the deltas of busy series
+/// come with every transaction of SCRUB: five of those in one cost a fifth. Rules are judged each
+/// second.
+pub const WATCH_COMMIT_INTERVAL_MS_MIN: u64 = 500;
+
 /// Services one tenant has apart, so that a tenant inventing names crowds out only itself.
 pub const SERVICES_PER_TENANT_MAX: usize = 100;
 

@@ -243,6 +243,16 @@ impl RecordBatch {
         Self { topic_partition, bytes: Vec::new(), records: Vec::new(), headers: Vec::new() }
     }
 
+    /// The batch emptied, with its memory, for records of `topic_partition`.
+    #[must_use]
+    pub fn recycled(mut self, topic_partition: TopicPartition) -> Self {
+        self.topic_partition = topic_partition;
+        self.bytes.clear();
+        self.records.clear();
+        self.headers.clear();
+        self
+    }
+
     /// Topic and partition of every record in the batch.
     #[must_use]
     pub fn topic_partition(&self) -> &TopicPartition {
