@@ -100,7 +100,7 @@ regions = ["IN", "DE", "FR", "GB"]
 
 [measure]
 error_window_ms = 20000
-handover_window_ms = 60000
+handover_window_ms = 600000
 
 [alert]
 default_rules = false

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::PARTITIONS;
-use super::proof::{Proof, prove};
+use super::proof::{Proof, prove, sessions};
 use super::traffic::{INCIDENT_TENANT, Message, Phase, SessionStep, Traffic};
 use super::world::World;
 use crate::cli::exit::{Exit, Failure};
@@ -72,7 +72,7 @@ impl Story {
         if own_lines {
             self.show_samples()?;
         }
-        let metrics = self.world.metrics()?;
+        let metrics = self.last_metrics(own_lines)?;
         self.world.stop()?;
         self.say("The daemon has stopped. What was written is checked now:")?;
         let proof =
@@ -229,20 +229,12 @@ impl Story {
         };
         let tenant = format!("tenant=\"{INCIDENT_TENANT}\"");
         let errors = value("blotter_error_ratio{", &[&tenant, "service=\"booking-api\""]);
-        let sum = |name: &str| {
-            let lines = metrics.lines().filter(|line| line.starts_with(name));
-            lines
-                .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
-                .filter(|v| v.is_finite())
-                .sum::<f64>()
-        };
-        let sessions = sum("blotter_handover_ratio_sessions{");
-        let handed_over = sum("blotter_handover_ratio_sessions_handed_over{");
+        let (sessions, handed_over) = sessions(&metrics);
         let percent = |ratio: Option<f64>| {
             ratio.map_or_else(|| "   -".to_owned(), |ratio| format!("{:3.0} %", ratio * 100.0))
         };
         self.say(&format!(
-            "   {:>4.1} s  booking-api errors of {INCIDENT_TENANT} (20 s): {}   handovers: {handed_over:.0} of {sessions:.0} sessions",
+            "   {:>4.1} s  booking-api errors of {INCIDENT_TENANT} (20 s): {}   handovers: {handed_over} of {sessions} sessions",
             elapsed.as_secs_f64(),
             percent(errors),
         ))
@@ -305,6 +297,19 @@ impl Story {
         }
     }
 
+    /// /metrics once they tell of every session that was produced, or after a while.
+    fn last_metrics(&mut self, own_lines: bool) -> Result<String, Failure> {
+        let (wanted, deadline) = (self.session_steps(), self.clock.monotonic() + SETTLE);
+        loop {
+            let metrics = self.world.metrics()?;
+            let told = own_lines || sessions(&metrics) == wanted;
+            if told || self.clock.monotonic() > deadline {
+                return Ok(metrics);
+            }
+            std::thread::park_timeout(Duration::from_millis(200));
+        }
+    }
+
     fn finish(&mut self, proof: &Proof, own_lines: bool, _count: u64) -> Result<Exit, Failure> {
         let mut checks = proof.checks.clone();
         if !own_lines {
@@ -316,7 +321,7 @@ impl Story {
                     "bot sessions started {}, handed over {}: both on /metrics",
                     sessions.0, sessions.1
                 ),
-                proof.sessions == Some(sessions),
+                proof.sessions == sessions,
             ));
         }
         let mut held = true;
