@@ -80,6 +80,18 @@ pub const REDACTION_ROUNDS_MAX: usize = 4;
 /// Findings in one record; more, and the record is masked strictly.
 pub const FINDINGS_MAX: usize = 100_000;
 
+/// Findings that any record may have, and bytes of a longer record for each one more: past them it is
+/// a list, not a log line, and costs too much per byte. It is masked strictly.
+pub const FINDINGS_FREE: usize = 1_000;
+/// See [`FINDINGS_FREE`].
+pub const FINDING_BYTES: usize = 128;
+
+/// Stretches of digit groups that may be weighed as phone numbers in any record, and bytes of a longer
+/// record for each one more: past them it is a table of numbers and is masked strictly.
+pub const WEIGHED_FREE: usize = 1_000;
+/// See [`WEIGHED_FREE`].
+pub const WEIGHED_BYTES: usize = 8;
+
 // audit
 
 /// Longest text field of an audit entry, in bytes before escaping; a longer one is cut. Entries

@@ -3,10 +3,13 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use blotter::pipeline::record::{TenantId, Timestamp};
+use blotter::pipeline::ingest::{Ingest, IngestRules};
+use blotter::pipeline::record::{SourceRecord, TenantId, Timestamp, TopicPartition};
 use blotter::pipeline::redact::keyring::{KeyEncryptionKey, Keyring, KeyringFile};
 use blotter::pipeline::redact::policy::Policy;
-use blotter::pipeline::redact::{Disposition, Redactor, Scope, Surface};
+use blotter::pipeline::redact::{
+    Disposition, RecordBuffer, RedactedRecord, Redactor, Scope, Surface,
+};
 
 #[test]
 fn field_rules_decide_by_name_and_path() {
@@ -99,6 +102,99 @@ fn a_thousand_sessions_keyed_by_number_stay_a_thousand() {
     let other = TenantId::new("other").unwrap();
     assert_eq!(token("+91 98765 43210", &acme), token("+919876543210", &acme));
     assert_ne!(token("+919876543210", &other), token("+919876543210", &acme));
+}
+
+/// What a record known by a number looks like, once with a member, once with a pair of logfmt.
+#[test]
+fn a_name_in_the_value_is_the_token_that_stands_for_it_elsewhere() {
+    let acme = TenantId::new("acme").unwrap();
+    let mut redactor =
+        Redactor::new(policy(r#"{"regions": ["IN"]}"#)).with_keyring(Arc::new(keyring(&acme)));
+    let mut sessions = HashSet::new();
+    for number in 0..1_000 {
+        let session = format!("91987654{number:04}");
+        for value in [
+            format!(
+                r#"{{"tenant":"acme","session_id":"{session}","wa_id":"{session}","actor":"+91 98765 4{number:04}","text":"ring +91 88888 88888"}}"#
+            ),
+            format!(
+                r#"tenant=acme level=info session_id={session} wa_id={session} actor=+{session} msg="ring +91 88888 88888""#
+            ),
+        ] {
+            let redacted = through(&mut redactor, Some(&session), &value);
+            let token = redacted.session.as_str();
+            assert!(token.starts_with("[phone:a:") && token.len() == 34, "{token}");
+            assert_eq!((&redacted.key, &redacted.actor), (&redacted.session, &redacted.session));
+            assert_eq!(redacted.value.matches(token).count(), 3, "{}", redacted.value);
+            assert!(redacted.value.contains("ring [phone]"), "{}", redacted.value);
+            let again = through(&mut redactor, Some(&redacted.key), &redacted.value);
+            assert_eq!((&again.key, &again.value), (&redacted.key, &redacted.value));
+            sessions.insert(redacted.session);
+        }
+    }
+    assert_eq!(sessions.len(), 1_000);
+}
+
+#[test]
+fn what_the_value_shows_to_be_a_number_is_one_as_a_name_too() {
+    let acme = TenantId::new("acme").unwrap();
+    let mut redactor =
+        Redactor::new(policy(r#"{"regions": ["IN"]}"#)).with_keyring(Arc::new(keyring(&acme)));
+    let value = r#"{"tenant":"acme","user_id":"9876543210","phone":"+91 98765 43210"}"#;
+    let redacted = through(&mut redactor, None, value);
+    assert!(redacted.actor.starts_with("[phone:a:"), "{}", redacted.actor);
+    assert_eq!(redacted.value.matches(&redacted.actor).count(), 2, "{}", redacted.value);
+    // An id that is known for nothing else stays, in the value and as a name.
+    let kept = r#"{"tenant":"acme","user_id":"9876543210","phone":"+91 98765 43211"}"#;
+    let redacted = through(&mut redactor, None, kept);
+    assert_eq!(redacted.actor, "9876543210");
+    assert!(redacted.value.contains("9876543210"), "{}", redacted.value);
+}
+
+/// The tenant's own name goes before its keys can be chosen.
+#[test]
+fn a_tenant_that_is_an_address_has_one_token() {
+    let acme = TenantId::new("acme").unwrap();
+    let mut redactor = Redactor::new(policy("{}")).with_keyring(Arc::new(keyring(&acme)));
+    let value = r#"{"tenant":"asha@gmail.com","msg":"hello"}"#;
+    let redacted = through(&mut redactor, None, value);
+    assert!(redacted.tenant.starts_with("[email:a:"), "{}", redacted.tenant);
+    assert!(redacted.value.contains(&redacted.tenant), "{}", redacted.value);
+}
+
+struct Through {
+    tenant: String,
+    session: String,
+    actor: String,
+    key: String,
+    value: String,
+}
+
+/// A record as SCRUB takes it.
+fn through(redactor: &mut Redactor, key: Option<&str>, value: &str) -> Through {
+    let at = TopicPartition::new("t", 0);
+    let source = SourceRecord {
+        topic_partition: &at,
+        offset: 0,
+        timestamp: Timestamp::from_millis(1),
+        key: key.map(str::as_bytes),
+        value: Some(value.as_bytes()),
+        headers: &[],
+    };
+    let ingest = Ingest::new(IngestRules::default());
+    let mut buffer = RecordBuffer::default();
+    let record = RedactedRecord::new(&source, &ingest.parse(&source), redactor, &mut buffer)
+        .expect("a key covers it");
+    let text = |bytes: Option<&[u8]>| {
+        String::from_utf8(bytes.unwrap_or_default().into()).expect("text stays text")
+    };
+    Through {
+        tenant: record.tenant().map(ToString::to_string).unwrap_or_default(),
+        session: record.fields().session.unwrap_or_default().to_owned(),
+        actor: record.fields().actor.unwrap_or_default().to_owned(),
+        key: text(record.key()),
+        value: text(record.value()),
+    }
 }
 
 #[test]

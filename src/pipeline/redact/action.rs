@@ -3,6 +3,7 @@
 
 use super::canonical;
 use super::finding::{EntityKind, Finding, Scope, Surface};
+use super::identity::Identity;
 use super::keyring::{KeyKind, KeyUnavailable, Keyring, MissingEpoch};
 use super::policy::{Action, Place, Rules};
 use super::token;
@@ -91,7 +92,10 @@ impl Replacer<'_> {
             return Ok(KeyUse::Unavailable);
         };
         let kind = KeyKind::from(finding.kind);
-        match keyring.key(self.scope.tenant, kind, self.scope.timestamp) {
+        // The tenant's own id was replaced before its keys could be chosen.
+        let is_tenant = self.identity(finding).is_some_and(|identity| identity.is_tenant);
+        let tenant = if is_tenant { None } else { self.scope.tenant };
+        match keyring.key(tenant, kind, self.scope.timestamp) {
             Ok(key) => {
                 let mac = key.mac(&self.canonical(finding, name));
                 token::write_token(name, key.epoch(), &mac, out);
@@ -121,10 +125,18 @@ impl Replacer<'_> {
         }
     }
 
+    /// The name of the record that `finding` is.
+    fn identity(&self, finding: &Finding) -> Option<&Identity<'_>> {
+        self.scope.identities.iter().find(|identity| identity.is(finding))
+    }
+
     fn place(&self, finding: &Finding) -> Place {
         match self.scope.surface {
             Surface::Key | Surface::Identity => Place::Identity,
             Surface::Value | Surface::Header(_) if finding.position.object_key => Place::ObjectKey,
+            Surface::Value | Surface::Header(_) if self.identity(finding).is_some() => {
+                Place::Identity
+            }
             Surface::Value | Surface::Header(_) => Place::Text,
         }
     }

@@ -17,7 +17,7 @@ pub(super) fn digit_runs(text: &[u8], mut found: impl FnMut(usize, usize)) {
                 digits += 1;
                 gap = 0;
                 end = start + index + 1;
-            } else if matches!(byte, b' ' | b'-' | b'.' | b'/' | b'(' | b')' | b'+') && gap < 3 {
+            } else if matches!(byte, b' ' | b'-' | b'.' | b'/' | b'(' | b')' | b'+') && gap < 4 {
                 gap += 1;
             } else {
                 break;

@@ -48,7 +48,8 @@ impl<'e, 's> Detector<'e, 's> {
         }
         self.patterns(text, context)?;
         self.addresses(text, context)?;
-        self.phones(text, context)
+        // All digits are gone already.
+        if self.settings.blind { Ok(()) } else { self.phones(text, context) }
     }
 
     /// Masks a whole text.
@@ -98,11 +99,12 @@ impl<'e, 's> Detector<'e, 's> {
             blind::at_signs(text.bytes, |start, end| spans.push((EntityKind::Email, start, end)));
         }
         for (kind, start, end) in spans {
+            let piece = &text.bytes[start..end];
             let value: Vec<u8> = match kind {
-                EntityKind::Phone => {
-                    text.bytes[start..end].iter().copied().filter(u8::is_ascii_digit).collect()
-                }
-                _ => text.bytes[start..end].to_vec(),
+                // What was not understood needs no token, but where it names somebody.
+                _ if self.settings.blind && !self.settings.is_identity => Vec::new(),
+                EntityKind::Phone => piece.iter().copied().filter(u8::is_ascii_digit).collect(),
+                _ => piece.to_vec(),
             };
             let candidate = Candidate { kind, span: (start, end), value: &value, score: forced() };
             self.take(text, candidate, context)?;
@@ -149,10 +151,18 @@ impl<'e, 's> Detector<'e, 's> {
             field: context.field,
             outer: context.outer,
             regions: self.settings.rules.regions(),
+            is_identity: self.settings.is_identity,
         };
         let mut candidates = std::mem::take(&mut self.engine.candidates);
         candidates.clear();
-        self.engine.finder.find(text.bytes, &place, |candidate| candidates.push(candidate));
+        let budget = &mut self.engine.budget;
+        let is_whole = self
+            .engine
+            .finder
+            .find(text.bytes, &place, budget, |candidate| candidates.push(candidate));
+        if !is_whole {
+            return Err(StrictReason::TooMany);
+        }
         let result = candidates.iter().try_for_each(|candidate| {
             let mut value = [0; phone::VALUE_BYTES_MAX];
             let value = candidate.value(&mut value);
@@ -191,7 +201,7 @@ impl<'e, 's> Detector<'e, 's> {
         };
         match tail {
             Some(tail) if !is_taken => self.engine.rejected.push(Rejected { finding, tail }),
-            _ if self.engine.findings.len() >= self.settings.caps.findings => {
+            _ if self.engine.findings.len() >= self.engine.findings_max => {
                 return Err(StrictReason::TooMany);
             }
             _ => self.engine.findings.push(finding),

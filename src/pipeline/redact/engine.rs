@@ -1,7 +1,8 @@
 //! What a scan of one record is told, what it finds, and what is decided once all of it was seen.
 
-use super::finding::{EntityKind, Finding, Partial, Position, Scope, StrictReason};
+use super::finding::{EntityKind, Finding, Partial, Position, Scope, StrictReason, Surface};
 use super::gate::{Gate, Verdict};
+use super::identity::Identity;
 use super::json::Document;
 use super::phone::{Candidate, PhoneFinder};
 use super::policy::{Caps, FieldRule, MessageIds, Rules, Strictness};
@@ -9,6 +10,7 @@ use super::rules::{Rule, Score, THRESHOLD_BALANCED, THRESHOLD_STRICT};
 use super::token::token_at;
 use super::views::Decoded;
 use super::walk::Walk;
+use crate::pipeline::limits::{FINDING_BYTES, FINDINGS_FREE, WEIGHED_BYTES, WEIGHED_FREE};
 
 /// Digits that two spellings of one number have in common at their ends.
 pub(super) const CONFIRMING_DIGITS: usize = 9;
@@ -21,6 +23,7 @@ const REPEATED_MAX: usize = 16;
 pub(super) struct Settings<'a> {
     /// What the policy says for the record's topic and tenant.
     pub(super) rules: Rules<'a>,
+    pub(super) identities: &'a [Identity<'a>],
     pub(super) caps: Caps,
     /// Score from which a candidate is redacted.
     pub(super) threshold: i16,
@@ -30,6 +33,8 @@ pub(super) struct Settings<'a> {
     pub(super) is_fragment: bool,
     /// The bytes are what a first round wrote: fields that are always redacted are so already.
     pub(super) is_output: bool,
+    /// The bytes name somebody or something.
+    pub(super) is_identity: bool,
     pub(super) has_field_rules: bool,
     pub(super) has_allow_list: bool,
     pub(super) keeps_message_ids: bool,
@@ -38,9 +43,10 @@ pub(super) struct Settings<'a> {
 }
 
 impl<'a> Settings<'a> {
-    pub(super) fn new(rules: Rules<'a>, scope: &Scope<'_>, blind: bool) -> Self {
+    pub(super) fn new(rules: Rules<'a>, scope: &Scope<'a>, blind: bool) -> Self {
         Self {
             rules,
+            identities: scope.identities,
             caps: rules.policy().caps(),
             threshold: match rules.strictness() {
                 Strictness::Balanced => THRESHOLD_BALANCED,
@@ -49,11 +55,17 @@ impl<'a> Settings<'a> {
             blind,
             is_fragment: scope.partial != Partial::Whole,
             is_output: false,
+            is_identity: matches!(scope.surface, Surface::Key | Surface::Identity),
             has_field_rules: rules.has_field_rules(),
             has_allow_list: rules.has_allow_list(),
             may_pass_gate: !blind && !rules.has_field_rules() && rules.patterns().next().is_none(),
             keeps_message_ids: rules.message_ids() == MessageIds::Keep,
         }
+    }
+
+    /// The ends of numbers that are known to be phone numbers before anything is scanned.
+    fn known(&self) -> impl Iterator<Item = [u8; CONFIRMING_DIGITS]> + use<'a> {
+        self.identities.iter().filter(|identity| identity.is_number).filter_map(Identity::tail)
     }
 
     /// The rule for the field at `path`: the innermost field that has one.
@@ -101,6 +113,9 @@ pub(super) struct Engine {
     pub(super) judged: Option<usize>,
     /// Only what holds a spot of the gate is looked at.
     pub(super) only_spots: bool,
+    /// How many stretches of digits may still be weighed.
+    pub(super) budget: usize,
+    pub(super) findings_max: usize,
 }
 
 impl Engine {
@@ -123,13 +138,19 @@ impl Engine {
         self.findings.clear();
         self.rejected.clear();
         self.paths.0.clear();
+        self.budget = WEIGHED_FREE + input.len() / WEIGHED_BYTES;
+        self.findings_max = match settings.blind {
+            true => settings.caps.findings,
+            false => settings.caps.findings.min(FINDINGS_FREE + input.len() / FINDING_BYTES),
+        };
         self.judged = settings.may_pass_gate.then_some(input.len());
         let verdict = match settings.may_pass_gate {
             true => self.gate.judge(input, settings.threshold),
             false => Verdict::Whole,
         };
-        self.only_spots = verdict == Verdict::Spots;
-        if verdict == Verdict::Clean {
+        let is_known = settings.known().any(|tail| self.gate.has_digits(input, &tail, |_| true));
+        self.only_spots = verdict == Verdict::Spots && !is_known;
+        if verdict == Verdict::Clean && !is_known {
             return Ok(());
         }
         self.gate.sort_spots();
@@ -138,9 +159,10 @@ impl Engine {
             self.only_spots = false;
             self.findings.clear();
             self.rejected.clear();
+            self.budget = WEIGHED_FREE + input.len() / WEIGHED_BYTES;
             Walk::new(self, settings).record(input)?;
         }
-        self.confirm();
+        self.confirm(settings);
         merge(&mut self.findings);
         Ok(())
     }
@@ -178,14 +200,15 @@ impl Engine {
         })
     }
 
-    /// Takes what was rejected when its digits were found elsewhere in the record.
-    fn confirm(&mut self) {
-        if self.rejected.is_empty() || self.findings.is_empty() {
+    /// Takes what was rejected when its digits were found elsewhere in the record, or are known.
+    fn confirm(&mut self, settings: Settings<'_>) {
+        if self.rejected.is_empty() {
             return;
         }
         let phones = self.findings.iter().filter(|finding| finding.kind == EntityKind::Phone);
         let mut tails: Vec<[u8; CONFIRMING_DIGITS]> =
             phones.filter_map(|finding| finding.value.last_chunk().copied()).collect();
+        tails.extend(settings.known());
         tails.sort_unstable();
         for mut rejected in self.rejected.drain(..) {
             if tails.binary_search(&rejected.tail).is_ok() {
@@ -206,7 +229,7 @@ const NAME_END_BYTES_MAX: usize = 8;
 fn is_bracketed(text: &[u8]) -> bool {
     let is_quote = |byte: &u8| matches!(byte, b'"' | b'\\');
     let quotes = text.iter().take_while(|byte| is_quote(byte)).count();
-    token_at(&text[quotes..]).is_some_and(|len| text[quotes + len..].iter().all(|b| is_quote(b)))
+    token_at(&text[quotes..]).is_some_and(|len| text[quotes + len..].iter().all(is_quote))
 }
 
 /// Sorts findings and joins those that overlap; the longer one names the whole.

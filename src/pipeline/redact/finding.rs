@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::identity::Identity;
 use crate::pipeline::record::{TenantId, Timestamp};
 
 /// What a finding is.
@@ -72,6 +73,8 @@ pub struct Scope<'a> {
     pub surface: Surface<'a>,
     /// Whether the line was split.
     pub partial: Partial,
+    /// The names that the record is known by.
+    pub identities: &'a [Identity<'a>],
 }
 
 impl Default for Scope<'_> {
@@ -82,6 +85,7 @@ impl Default for Scope<'_> {
             timestamp: Timestamp::EPOCH,
             surface: Surface::Value,
             partial: Partial::Whole,
+            identities: &[],
         }
     }
 }

@@ -2,9 +2,10 @@
 //! one pass of masks and a glance at each run of digits. The rules are those of the slow path, and
 //! only the ones by which it would certainly find nothing.
 
-use super::context::{FieldClass, class_of_key, local_name};
+use super::context::{FieldClass, local_name};
 use super::email;
 use super::engine::CONFIRMING_DIGITS;
+use super::name_cache::NameCache;
 use super::phone::{DIGITS_MIN, Run, has_open_digits};
 use super::rules::Rule;
 use super::scan::{Masks, masks_of};
@@ -18,45 +19,6 @@ pub(super) struct Gate {
     spots: Vec<usize>,
     names: NameCache,
     run: Run,
-}
-
-/// Classes of names seen lately: services repeat theirs in every record. A name is compared whole,
-/// so that no other can take its class.
-#[derive(Default)]
-struct NameCache(Vec<CachedName>);
-
-#[derive(Clone, Copy)]
-struct CachedName {
-    /// Padded with zeros, which no name holds.
-    name: [u64; CACHED_NAME_BYTES / 8],
-    class: FieldClass,
-}
-
-const CACHED_NAME_BYTES: usize = 24;
-const CACHED_NAMES: usize = 512;
-
-impl NameCache {
-    fn class(&mut self, name: &[u8]) -> FieldClass {
-        if name.is_empty() || name.len() > CACHED_NAME_BYTES {
-            return class_of_key(name);
-        }
-        if self.0.is_empty() {
-            self.0.resize(CACHED_NAMES, CachedName { name: [0; 3], class: FieldClass::None });
-        }
-        let mut padded = [0; CACHED_NAME_BYTES];
-        padded[..name.len()].copy_from_slice(name);
-        let mut words = [0; 3];
-        for (word, eight) in words.iter_mut().zip(padded.as_chunks().0) {
-            *word = u64::from_le_bytes(*eight);
-        }
-        let mix = |hash: u64, word: &u64| (hash ^ word).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-        let hash = words.iter().fold(0, mix) >> (u64::BITS - CACHED_NAMES.ilog2());
-        let cached = &mut self.0[usize::try_from(hash).expect("a few bits") % CACHED_NAMES];
-        if cached.name != words {
-            *cached = CachedName { name: words, class: class_of_key(name) };
-        }
-        cached.class
-    }
 }
 
 /// What the gate says of a record.

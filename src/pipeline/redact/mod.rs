@@ -22,8 +22,11 @@ mod engine;
 mod explain;
 mod finding;
 mod gate;
+mod identity;
 mod json;
+mod name_cache;
 mod partial;
+mod parts;
 mod phone;
 mod record;
 mod redactor;
@@ -47,6 +50,8 @@ pub use finding::{
     Disposition, EntityKind, Finding, Partial, Position, Report, Scope, StrictReason, Surface,
     SurfaceClass,
 };
+pub use identity::Identity;
+pub use parts::{RecordFacts, RecordReport, RedactedFields};
 pub use policy::{Policy, RawPolicy, Strictness};
-pub use record::{RecordBuffer, RecordFacts, RecordReport, RedactedFields, RedactedRecord};
+pub use record::{RecordBuffer, RedactedRecord};
 pub use redactor::Redactor;

@@ -2,14 +2,12 @@
 
 use std::fmt;
 
+use super::identity::{Identities, Identity};
 use super::keyring::MissingEpoch;
+use super::parts::{FIELDS, RecordFacts, RecordReport, RedactedFields};
 use super::{Disposition, Partial, Redactor, Report, Scope, Surface};
-use crate::pipeline::ingest::{
-    Assurance, BotFact, Field, Format, LogRecord, SplitLine, StaffAction, Tokens,
-};
-use crate::pipeline::record::{
-    Header, Severity, SourceRecord, TenantId, Timestamp, TopicPartition,
-};
+use crate::pipeline::ingest::{Assurance, Field, LogRecord, SplitLine};
+use crate::pipeline::record::{Header, SourceRecord, TenantId, Timestamp, TopicPartition};
 
 /// Buffers that records are redacted into, one after another. Keep one per thread.
 #[derive(Default)]
@@ -31,34 +29,6 @@ struct HeaderSpans {
 struct Span {
     start: usize,
     end: usize,
-}
-
-/// What redaction did to the key, the value and the headers of a record. The fields that were found
-/// in them are not counted again.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RecordReport {
-    /// The value.
-    pub value: Report,
-    /// The key.
-    pub key: Report,
-    /// All headers, names and values: counts added up, the last disposition that was not clean.
-    pub headers: Report,
-}
-
-impl RecordReport {
-    /// Everything found in the record.
-    #[must_use]
-    pub fn total(&self) -> u32 {
-        self.value.total() + self.key.total() + self.headers.total()
-    }
-
-    /// Whether anything at all was changed.
-    #[must_use]
-    pub fn is_clean(&self) -> bool {
-        [self.value, self.key, self.headers]
-            .iter()
-            .all(|report| report.disposition == Disposition::Clean)
-    }
 }
 
 /// A record after redaction. Later rooms accept nothing else, and only this room makes one:
@@ -84,57 +54,6 @@ pub struct RedactedRecord<'a> {
     fields: RedactedFields<'a>,
     facts: RecordFacts,
     report: RecordReport,
-}
-
-/// The texts that ingest found, redacted. Identities (actor, object, session) that were addresses or
-/// numbers are keyed tokens; a text that could not be scanned whole is absent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RedactedFields<'a> {
-    /// The service that wrote the record.
-    pub service: Option<&'a str>,
-    /// Name of the event.
-    pub event: Option<&'a str>,
-    /// What was done.
-    pub action: Option<&'a str>,
-    /// Who did it. Always claimed: the record says so itself.
-    pub actor: Option<&'a str>,
-    /// Role or type of the actor.
-    pub actor_type: Option<&'a str>,
-    /// What it was done to.
-    pub object: Option<&'a str>,
-    /// Type of the object.
-    pub object_type: Option<&'a str>,
-    /// How it ended.
-    pub outcome: Option<&'a str>,
-    /// Why.
-    pub reason: Option<&'a str>,
-    /// The conversation or session.
-    pub session: Option<&'a str>,
-}
-
-/// What ingest found that is no text.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct RecordFacts {
-    /// How the value was read.
-    pub format: Format,
-    /// Severity.
-    pub severity: Severity,
-    /// The record's own time.
-    pub event_time: Option<Timestamp>,
-    /// What a bot reported.
-    pub bot: Option<BotFact>,
-    /// Whether somebody acted.
-    pub staff_action: Option<StaffAction>,
-    /// Duration in milliseconds; finite and not negative.
-    pub latency_ms: Option<f64>,
-    /// Rating in stars; finite.
-    pub rating: Option<f64>,
-    /// Model tokens.
-    pub tokens: Option<Tokens>,
-    /// Value of a booking; finite.
-    pub booking_value: Option<f64>,
-    /// Whether the record is a piece of a longer line.
-    pub partial: SplitLine,
 }
 
 impl<'a> RedactedRecord<'a> {
@@ -170,10 +89,14 @@ impl<'a> RedactedRecord<'a> {
         let tenant = work.tenant(log)?;
         let tenant_id = tenant.as_ref().map(|(id, _)| id);
         let mut report = RecordReport::default();
-        let key = work.key(tenant_id, source.key, &mut report.key)?;
-        work.value(tenant_id, source.value, &mut report.value)?;
-        work.headers(tenant_id, source.headers, &mut report.headers)?;
-        let texts = work.texts(tenant_id, log)?;
+        let mut identities = Identities::of(source, log);
+        work.find_numbers(tenant_id, &mut identities)?;
+        work.value(tenant_id, identities.as_slice(), source.value, &mut report.value)?;
+        work.confirm_numbers(&mut identities, source.value);
+        let identities = identities.as_slice();
+        let key = work.key(tenant_id, identities, source.key, &mut report.key)?;
+        work.headers(tenant_id, identities, source.headers, &mut report.headers)?;
+        let texts = work.texts(tenant_id, identities, log)?;
         let RecordBuffer { value, bytes, text, headers, .. } = buffer;
         let (value, bytes, text): (&'a Vec<u8>, &'a Vec<u8>, &'a String) = (value, bytes, text);
         let slice = |span: Option<Span>| span.map(|span| &text[span.start..span.end]);
@@ -278,35 +201,6 @@ impl fmt::Debug for RedactedRecord<'_> {
     }
 }
 
-impl<'a> From<[Option<&'a str>; FIELDS]> for RedactedFields<'a> {
-    fn from(texts: [Option<&'a str>; FIELDS]) -> Self {
-        let [
-            service,
-            event,
-            action,
-            actor,
-            actor_type,
-            object,
-            object_type,
-            outcome,
-            reason,
-            session,
-        ] = texts;
-        Self {
-            service,
-            event,
-            action,
-            actor,
-            actor_type,
-            object,
-            object_type,
-            outcome,
-            reason,
-            session,
-        }
-    }
-}
-
 impl From<SplitLine> for Partial {
     fn from(line: SplitLine) -> Self {
         match (line.cut_at_start, line.cut_at_end) {
@@ -314,25 +208,6 @@ impl From<SplitLine> for Partial {
             (true, false) => Self::CutAtStart,
             (false, true) => Self::CutAtEnd,
             (true, true) => Self::CutBoth,
-        }
-    }
-}
-
-const FIELDS: usize = 10;
-
-impl RecordFacts {
-    const fn of(log: &LogRecord<'_>) -> Self {
-        Self {
-            format: log.format,
-            severity: log.severity,
-            event_time: log.event_time,
-            bot: log.bot,
-            staff_action: log.staff_action,
-            latency_ms: log.latency_ms,
-            rating: log.rating,
-            tokens: log.tokens,
-            booking_value: log.booking_value,
-            partial: log.partial,
         }
     }
 }
@@ -362,12 +237,42 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
         Self { redact, topic, timestamp: source.timestamp, partial, buffer }
     }
 
-    fn scope<'s>(&self, tenant: Option<&'s TenantId>, surface: Surface<'s>) -> Scope<'s>
+    fn scope<'s>(
+        &self,
+        tenant: Option<&'s TenantId>,
+        surface: Surface<'s>,
+        identities: &'s [Identity<'s>],
+    ) -> Scope<'s>
     where
         'w: 's,
     {
         let (topic, timestamp) = (self.topic, self.timestamp);
-        Scope { topic, tenant, timestamp, surface, partial: Partial::Whole }
+        Scope { topic, tenant, timestamp, surface, partial: Partial::Whole, identities }
+    }
+
+    /// Marks the identities that are numbers by themselves: where they stand in the value they are
+    /// too, whatever the names around them say.
+    fn find_numbers(
+        &mut self,
+        tenant: Option<&TenantId>,
+        identities: &mut Identities<'_>,
+    ) -> Result<(), MissingEpoch> {
+        for (identity, _) in identities.undecided() {
+            let tenant = tenant.filter(|_| !identity.is_tenant);
+            let scope = self.scope(tenant, Surface::Identity, &[]);
+            let text = identity.text.as_bytes();
+            identity.is_number = (self.redact)(&scope, text, &mut self.buffer.piece)?.total() > 0;
+        }
+        Ok(())
+    }
+
+    /// Marks the identities that the value no longer holds after redaction.
+    fn confirm_numbers(&mut self, identities: &mut Identities<'_>, value: Option<&[u8]>) {
+        let Some(value) = value else { return };
+        for (identity, tail) in identities.undecided() {
+            let had = memchr::memmem::find(value, &tail).is_some();
+            identity.is_number = had && memchr::memmem::find(&self.buffer.value, &tail).is_none();
+        }
     }
 
     /// The tenant's own keys cannot be chosen before the tenant is known: its id is redacted under
@@ -377,7 +282,8 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
         log: &LogRecord<'_>,
     ) -> Result<Option<(TenantId, Assurance)>, MissingEpoch> {
         let Some(claim) = &log.tenant else { return Ok(None) };
-        let span = self.text(None, Surface::Identity, Some(&claim.id))?;
+        let scope = self.scope(None, Surface::Identity, &[]);
+        let span = self.text(&scope, Some(&claim.id))?;
         let id = span.and_then(|span| TenantId::new(&self.buffer.text[span.start..span.end]));
         Ok(id.map(|id| (id, claim.assurance)))
     }
@@ -385,11 +291,12 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
     fn key(
         &mut self,
         tenant: Option<&TenantId>,
+        identities: &[Identity<'_>],
         key: Option<&[u8]>,
         report: &mut Report,
     ) -> Result<Option<Span>, MissingEpoch> {
         let Some(key) = key else { return Ok(None) };
-        let scope = self.scope(tenant, Surface::Key);
+        let scope = self.scope(tenant, Surface::Key, identities);
         let (span, found) = self.piece(&scope, key)?;
         *report = found;
         Ok(Some(span))
@@ -398,11 +305,13 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
     fn value(
         &mut self,
         tenant: Option<&TenantId>,
+        identities: &[Identity<'_>],
         value: Option<&[u8]>,
         report: &mut Report,
     ) -> Result<(), MissingEpoch> {
         let Some(value) = value.filter(|value| !value.is_empty()) else { return Ok(()) };
-        let scope = Scope { partial: self.partial, ..self.scope(tenant, Surface::Value) };
+        let scope = self.scope(tenant, Surface::Value, identities);
+        let scope = Scope { partial: self.partial, ..scope };
         *report = (self.redact)(&scope, value, &mut self.buffer.value)?;
         Ok(())
     }
@@ -410,18 +319,20 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
     fn headers(
         &mut self,
         tenant: Option<&TenantId>,
+        identities: &[Identity<'_>],
         headers: &[Header<'_>],
         report: &mut Report,
     ) -> Result<(), MissingEpoch> {
         for header in headers {
-            let scope = self.scope(tenant, Surface::Header(""));
+            let scope = self.scope(tenant, Surface::Header(""), identities);
             let (name, found) = self.piece(&scope, header.name.as_bytes())?;
             report.absorb(&found);
             let name = self.text_or_nothing(name);
             let value = match header.value {
                 None => None,
                 Some(value) => {
-                    let scope = self.scope(tenant, Surface::Header(header.name));
+                    let surface = Surface::Header(header.name);
+                    let scope = self.scope(tenant, surface, identities);
                     let (span, found) = self.piece(&scope, value)?;
                     report.absorb(&found);
                     Some(span)
@@ -452,6 +363,7 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
     fn texts(
         &mut self,
         tenant: Option<&TenantId>,
+        identities: &[Identity<'_>],
         log: &LogRecord<'_>,
     ) -> Result<[Option<Span>; FIELDS], MissingEpoch> {
         let fields = [
@@ -468,7 +380,7 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
         ];
         let mut spans = [None; FIELDS];
         for (span, (surface, field)) in spans.iter_mut().zip(fields) {
-            *span = self.text(tenant, surface, field.as_ref())?;
+            *span = self.text(&self.scope(tenant, surface, identities), field.as_ref())?;
         }
         Ok(spans)
     }
@@ -477,14 +389,12 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
     /// constant in its place would make one identity of many.
     fn text(
         &mut self,
-        tenant: Option<&TenantId>,
-        surface: Surface<'_>,
+        scope: &Scope<'_>,
         field: Option<&Field<'_>>,
     ) -> Result<Option<Span>, MissingEpoch> {
         let Some(field) = field else { return Ok(None) };
-        let scope = self.scope(tenant, surface);
         let piece = &mut self.buffer.piece;
-        let report = (self.redact)(&scope, field.as_str().as_bytes(), piece)?;
+        let report = (self.redact)(scope, field.as_str().as_bytes(), piece)?;
         let is_scanned = matches!(report.disposition, Disposition::Clean | Disposition::Redacted);
         let text = std::str::from_utf8(piece).ok().filter(|text| is_scanned && !text.is_empty());
         let Some(text) = text else { return Ok(None) };
@@ -498,6 +408,7 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
 mod tests {
     use super::*;
     use crate::pipeline::ingest::{Ingest, IngestRules};
+    use crate::pipeline::record::Severity;
     use crate::pipeline::redact::policy::Policy;
 
     /// Stands in for the engine: `@` becomes `#`, and every call is written down.

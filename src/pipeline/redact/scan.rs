@@ -79,7 +79,7 @@ fn masks_by_byte(block: &[u8; 64]) -> Masks {
         set(&mut masks.close, matches!(byte, b'}' | b']'));
         set(&mut masks.a, byte | 0x20 == b'a');
         set(&mut masks.t, byte | 0x20 == b't');
-        set(&mut masks.odd, byte < b' ' || byte >= 0x7f);
+        set(&mut masks.odd, !(b' '..0x7f).contains(&byte));
         set(&mut masks.token, byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'));
     }
     masks

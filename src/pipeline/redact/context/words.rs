@@ -7,16 +7,29 @@ use crate::pipeline::redact::rules::Rule;
 const REACH_WORDS: usize = 6;
 /// Words looked at in all, fillers included.
 const TOKENS_MAX: usize = 14;
+/// How far back words are looked for.
+const LEAD_BYTES_MAX: usize = 192;
 /// How far back an earlier message is searched for a question.
 const QUESTION_BYTES_MAX: usize = 240;
 
 fn is_word(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || byte >= 0x80 || matches!(byte, b'_' | b'\'' | b'-')
+    IS_WORD[usize::from(byte)]
 }
+
+/// Letters, digits, `_ ' -` and everything outside ASCII.
+const IS_WORD: [bool; 256] = {
+    let mut table = [true; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        table[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'\'' | b'-');
+        byte += 1;
+    }
+    table
+};
 
 /// What the words before `at` say of the number there.
 pub(in crate::pipeline::redact) fn cue_before(text: &[u8], at: usize) -> Option<Rule> {
-    let mut scan = Backward::new(&text[..at]);
+    let mut scan = Backward::new(&text[at.saturating_sub(LEAD_BYTES_MAX)..at]);
     for _ in 0..TOKENS_MAX {
         let Some(word) = scan.previous_word() else { break };
         match scan.judge(word) {
@@ -145,7 +158,7 @@ pub(in crate::pipeline::redact) fn cue_behind(text: &[u8], at: usize) -> Option<
     let mut at = at;
     let mut saw_own = false;
     for index in 0..4 {
-        let gap = text[at..].iter().take_while(|byte| !is_word(**byte)).count();
+        let gap = text[at..].iter().take(4).take_while(|byte| !is_word(**byte)).count();
         let between = &text[at..at + gap];
         if gap > 3 || between.iter().any(|byte| !matches!(byte, b' ' | b')' | b'"' | b'\'')) {
             return None;

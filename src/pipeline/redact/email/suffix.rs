@@ -95,6 +95,9 @@ pub(super) fn of(domain: &[u8]) -> Suffix {
     {
         return Suffix::None;
     }
+    if last.len() < 2 {
+        return Suffix::None;
+    }
     if RESERVED.contains(&last) {
         return Suffix::Reserved;
     }
@@ -116,7 +119,7 @@ pub(super) fn of(domain: &[u8]) -> Suffix {
     let top = psl::suffix(last).is_some_and(|suffix| suffix.is_known());
     if top {
         Suffix::Public
-    } else if last.len() < 2 || NO_SUFFIX.contains(&last) {
+    } else if NO_SUFFIX.contains(&last) {
         Suffix::None
     } else {
         Suffix::Unknown

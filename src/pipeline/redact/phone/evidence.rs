@@ -99,6 +99,10 @@ impl<'a> Evidence<'a> {
         if decided.iter().any(|rule| score.has(*rule)) {
             return score;
         }
+        let is_all = self.text.len() == last - first;
+        if self.place.is_identity && is_all && score.has(Rule::BareHome) {
+            score.add(Rule::IdentityNumber);
+        }
         if let Some(rule) = cue_behind(self.text, last) {
             score.add(rule);
         }
@@ -271,12 +275,16 @@ impl<'a> Evidence<'a> {
         }
         let groups = &groups[..=end - start];
         // The best of all regions counts, not their sum.
-        let best = self
-            .place
-            .regions
-            .iter()
-            .filter_map(|&region| national(region, digits, groups))
-            .max_by_key(|(rule, has_trunk)| (rule.weight(), *has_trunk));
+        let mut best: Option<(Rule, bool)> = None;
+        for &region in self.place.regions {
+            let found = national(region, digits, groups);
+            best = std::cmp::max_by_key(best, found, |found| {
+                found.map(|(rule, has_trunk)| (rule.weight(), has_trunk))
+            });
+            if matches!(best, Some((Rule::NationalGrouped, _))) {
+                break;
+            }
+        }
         if let Some((rule, has_trunk)) = best {
             score.add(rule);
             if has_trunk {

@@ -10,7 +10,7 @@ mod shape;
 use super::context::FieldClass;
 use super::plan::Region;
 use super::rules::{Score, THRESHOLD_STRICT};
-use evidence::{Evidence, Source};
+use evidence::{Before, Evidence, Source};
 pub(super) use run::Run;
 
 /// Fewest and most digits of a number (E.164: at most 15; with an exit code before them 18).
@@ -28,6 +28,8 @@ pub(super) struct Place<'a> {
     pub(super) outer: Option<(&'a [u8], usize, usize)>,
     /// The regions whose national forms apply.
     pub(super) regions: &'a [Region],
+    /// The text names somebody or something.
+    pub(super) is_identity: bool,
 }
 
 /// A number that may be a phone number.
@@ -62,16 +64,20 @@ impl Candidate {
 #[derive(Default)]
 pub(super) struct PhoneFinder {
     run: Run,
+    weighed: Vec<Scored>,
 }
 
 impl PhoneFinder {
     /// Hands every candidate in `text`, in order, to `found`: those below every threshold too.
+    /// `budget` shrinks with what was weighed; once it is spent the rest of the text is left out, and
+    /// the answer is `false`.
     pub(super) fn find(
         &mut self,
         text: &[u8],
         place: &Place<'_>,
+        budget: &mut usize,
         mut found: impl FnMut(Candidate),
-    ) {
+    ) -> bool {
         let source = Source::new(text, place);
         let mut at = 0;
         while let Some(next) = self.run.read(text, at) {
@@ -81,8 +87,13 @@ impl PhoneFinder {
             }
             shape::block_other_shapes(text, &mut self.run);
             let last = self.run.groups.len() - 1;
-            choose(&Evidence::new(&source, &self.run), 0, last, &mut found);
+            let evidence = Evidence::new(&source, &self.run);
+            weigh(&evidence, &mut self.weighed);
+            let Some(rest) = budget.checked_sub(self.weighed.len()) else { return false };
+            *budget = rest;
+            choose(&evidence, &self.weighed, 0, last, &mut found);
         }
+        true
     }
 }
 
@@ -110,43 +121,79 @@ pub(super) fn has_open_digits(text: &[u8], first: usize, last: usize, run: &mut 
 /// What follows a run and may tell what it is.
 const SHAPE_BYTES_BEHIND: usize = 8;
 
-/// Picks the best candidate among the groups `first..=last`, then looks to both sides of it.
-fn choose(evidence: &Evidence<'_>, first: usize, last: usize, found: &mut impl FnMut(Candidate)) {
-    let mut best: Option<(i16, usize, usize, Score)> = None;
-    for start in first..=last {
+/// Groups that may be a number, and the evidence on them.
+#[derive(Clone, Copy)]
+struct Scored {
+    start: usize,
+    end: usize,
+    rank: i16,
+    score: Score,
+}
+
+/// Weighs all stretches of the groups of a run that have the digits of a number, but those written
+/// digit by digit: they are one number or none, and their parts are not tried.
+fn weigh(evidence: &Evidence<'_>, weighed: &mut Vec<Scored>) {
+    weighed.clear();
+    let count = evidence.run.groups.len();
+    for start in 0..count {
         let mut base = None;
-        for end in start..=last {
-            let digits = evidence.run.digits(start, end);
-            if digits.len() > DIGITS_MAX || evidence.run.groups[end].blocked {
+        for end in start..count {
+            let digits = evidence.run.digits(start, end).len();
+            if digits > DIGITS_MAX || evidence.run.groups[end].blocked {
                 break;
             }
-            // Digits written one by one are one number or none: their parts are not tried.
-            let is_sparse = digits.len() < 2 * (end - start + 1);
-            if digits.len() < DIGITS_MIN || is_sparse && (start, end) != (first, last) {
-                continue;
-            }
-            let before = *base.get_or_insert_with(|| evidence.before(start));
-            let score = evidence.score(before, start, end);
-            // Among equals the longer one: nothing of a number may stay behind.
-            let rank = score.total.saturating_add(i16::try_from(digits.len()).unwrap_or(0));
-            if best.is_none_or(|(other, ..)| rank > other) {
-                best = Some((rank, start, end, score));
+            if digits >= DIGITS_MIN && digits >= 2 * (end - start + 1) {
+                let before = *base.get_or_insert_with(|| evidence.before(start));
+                weighed.push(scored(evidence, before, start, end));
             }
         }
     }
-    let Some((_, start, end, score)) = best else { return };
+}
+
+fn scored(evidence: &Evidence<'_>, before: Before, start: usize, end: usize) -> Scored {
+    let score = evidence.score(before, start, end);
+    let digits = evidence.run.digits(start, end).len();
+    // Among equals the longer one: nothing of a number may stay behind.
+    let rank = score.total.saturating_add(i16::try_from(digits).unwrap_or(0));
+    Scored { start, end, rank, score }
+}
+
+/// Picks the best candidate among the groups `first..=last`, then looks to both sides of it.
+fn choose(
+    evidence: &Evidence<'_>,
+    weighed: &[Scored],
+    first: usize,
+    last: usize,
+    found: &mut impl FnMut(Candidate),
+) {
+    let inside = weighed.iter().filter(|one| first <= one.start && one.end <= last);
+    let mut best =
+        inside.copied().reduce(|best, one| if one.rank > best.rank { one } else { best });
+    if let Some(sparse) = sparse(evidence, first, last)
+        && best.is_none_or(|best| sparse.rank >= best.rank)
+    {
+        best = Some(sparse);
+    }
+    let Some(Scored { start, end, score, .. }) = best else { return };
     let score = evidence.with_surroundings(score, start, end);
-    let emit = |found: &mut dyn FnMut(Candidate)| found(evidence.candidate(start, end, score));
     if score.total < THRESHOLD_STRICT {
-        return emit(found);
+        return found(evidence.candidate(start, end, score));
     }
     if start > first {
-        choose(evidence, first, start - 1, found);
+        choose(evidence, weighed, first, start - 1, found);
     }
-    emit(found);
+    found(evidence.candidate(start, end, score));
     if end < last {
-        choose(evidence, end + 1, last, found);
+        choose(evidence, weighed, end + 1, last, found);
     }
+}
+
+/// The groups `first..=last` as one number, written digit by digit.
+fn sparse(evidence: &Evidence<'_>, first: usize, last: usize) -> Option<Scored> {
+    let digits = evidence.run.digits(first, last).len();
+    let is_sparse = (DIGITS_MIN..=DIGITS_MAX).contains(&digits) && digits < 2 * (last - first + 1);
+    let is_open = || evidence.run.groups[first..=last].iter().all(|group| !group.blocked);
+    (is_sparse && is_open()).then(|| scored(evidence, evidence.before(first), first, last))
 }
 
 #[cfg(test)]

@@ -9,9 +9,19 @@ pub(super) fn block_other_shapes(text: &[u8], run: &mut Run) {
     // A plus makes its groups a number: `+31.6.2038.1234` is no day in June.
     let has_plus = text[..run.groups[0].start].ends_with(b"+");
     for at in usize::from(has_plus)..count {
-        let address = if has_plus { None } else { ipv4(run, at) };
-        let known = [date(run, at), clock_range(run, at), address, uuid(run, at), fours(run, at)];
-        block(run, at, known.into_iter().flatten().max().unwrap_or(0));
+        let next = run.groups.get(at + 1).map(|next| next.link);
+        // The length of a group and the sign behind it leave few shapes to be tried.
+        let known = match (run.groups[at].len(), next) {
+            (4, Some(_)) => date(run, at).max(fours(run, at)),
+            (1..=3, Some(Link::Sign(b'.'))) => {
+                let address = if has_plus { None } else { ipv4(run, at) };
+                date(run, at).max(clock_range(run, at)).max(address)
+            }
+            (1..=2, Some(Link::Sign(_))) => date(run, at),
+            (8, Some(Link::Sign(b'-'))) => uuid(run, at),
+            _ => None,
+        };
+        block(run, at, known.unwrap_or(0));
     }
     if is_hex_dump(text, run) {
         block(run, 0, count);

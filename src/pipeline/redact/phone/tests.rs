@@ -2,9 +2,10 @@ use super::*;
 
 fn best(text: &str, field: FieldClass, region: &str) -> Option<(String, i16)> {
     let regions = [Region::parse(region).unwrap()];
-    let place = Place { field, outer: None, regions: &regions };
+    let place = Place { field, outer: None, regions: &regions, is_identity: false };
     let mut best: Option<(String, i16)> = None;
-    PhoneFinder::default().find(text.as_bytes(), &place, |candidate| {
+    let mut budget = usize::MAX;
+    PhoneFinder::default().find(text.as_bytes(), &place, &mut budget, |candidate| {
         let total = candidate.score.total;
         if best.as_ref().is_none_or(|(_, other)| total > *other) {
             best = Some((text[candidate.start..candidate.end].to_owned(), total));

@@ -154,20 +154,21 @@ pub fn grouping_fits(region: Region, groups: &[usize]) -> bool {
     if rest.is_empty() {
         return false;
     }
-    let is_shape = |first: usize, rest: &[usize]| {
-        plan.groupings.iter().any(|shape| {
-            shape.len() == rest.len() + 1
-                && std::iter::once(first)
-                    .chain(rest.iter().copied())
-                    .zip(shape.iter())
-                    .all(|(digits, &bounds)| within(bounds, digits))
-        })
-    };
     let prefix_digits = region.row().trunk_prefixes.first().map_or(0, |prefix| prefix.len());
-    is_shape(*first, rest)
-        || prefix_digits > 0
-            && (is_shape(first.saturating_sub(prefix_digits), rest)
-                || *first == prefix_digits && is_shape(rest[0], &rest[1..]))
+    plan.groupings.iter().any(|shape| {
+        let Some((opening, behind)) = shape.split_first() else { return false };
+        let follows = |groups: &[usize], shape: &[u8]| {
+            groups.iter().zip(shape).all(|(digits, bounds)| within(*bounds, *digits))
+        };
+        let glued = first.wrapping_sub(prefix_digits);
+        behind.len() == rest.len()
+            && (within(*opening, *first) || within(*opening, glued))
+            && follows(rest, behind)
+            || prefix_digits > 0
+                && shape.len() == rest.len()
+                && *first == prefix_digits
+                && follows(rest, shape)
+    })
 }
 
 struct RegionRow {
@@ -213,12 +214,15 @@ fn match_in(plan: &CallingCodeRow, trunk_prefixes: &[&[u8]], digits: &[u8]) -> O
             argentine_area_digits,
         }
     };
-    if let Some(label) = walk(plan.root, digits) {
+    let read = |national: &[u8]| {
+        has_length(plan.lengths, national.len()).then(|| walk(plan.root, national)).flatten()
+    };
+    if let Some(label) = read(digits) {
         return Some(found(label, 0, None));
     }
     for prefix in trunk_prefixes {
         let Some(national) = digits.strip_prefix(*prefix) else { continue };
-        if let Some(label) = walk(plan.root, national) {
+        if let Some(label) = read(national) {
             return Some(found(label, prefix.len(), None));
         }
     }
