@@ -7,3 +7,4 @@ mod policies;
 mod properties;
 mod regressions;
 mod subject;
+mod unseen;

@@ -33,6 +33,42 @@ fn field_rules_decide_by_name_and_path() {
 }
 
 #[test]
+fn field_rules_hold_in_pairs_and_nested_strings_too() {
+    let mut redactor = redactor(
+        r#"{"regions": ["IN"],
+            "fields": {"always": ["customer.note"], "never": ["ref"], "phone": ["handle"],
+                       "email": ["login"], "base64": ["blob"]}}"#,
+    );
+    for (line, expected) in [
+        (
+            r#"level=info customer.note="likes tea" note="likes tea""#,
+            r#"level=info customer.note="[redacted]" note="likes tea""#,
+        ),
+        ("ref=+919876543210 msg=+919876543210", "ref=+919876543210 msg=[phone]"),
+        ("handle=1234567 other=1234567", "handle=[phone] other=1234567"),
+        ("login=root@intranet at=x", "login=[email] at=x"),
+        ("/v1/x?handle=1234567&page=2", "/v1/x?handle=[phone]&page=2"),
+        (
+            r#"{"msg":"handle=1234567 login=\"root@intranet\""}"#,
+            r#"{"msg":"handle=[phone] login=\"[email]\""}"#,
+        ),
+        ("blob=YXNoYUBnbWFpbC5jb20 x=1", "blob=[redacted] x=1"),
+        // Base64 of `{"n":"????","email":"asha@gmail.com"}`, its slashes escaped.
+        (
+            r#"{"blob":"eyJuIjoiPz8\/PyIsImVtYWlsIjoiYXNoYUBnbWFpbC5jb20ifQ=="}"#,
+            r#"{"blob":"[redacted]"}"#,
+        ),
+        (r#"{"a":"{\"blob\":\"YXNoYUBnbWFpbC5jb20=\"}"}"#, r#"{"a":"{\"blob\":\"[redacted]\"}"}"#),
+        (r#"{"blob":{"YXNoYUBnbWFpbC5jb20=":1}}"#, r#"{"blob":{"[redacted]":1}}"#),
+        (r#"{"handle":{"1234567":1}}"#, r#"{"handle":{"[phone]":1}}"#),
+    ] {
+        let redacted = out(&mut redactor, line);
+        assert_eq!(redacted, expected);
+        assert_eq!(out(&mut redactor, &redacted), redacted);
+    }
+}
+
+#[test]
 fn listed_values_stay() {
     let mut redactor = redactor(
         r#"{"regions": ["DE"],

@@ -90,6 +90,14 @@ impl Paths {
         self.0.push((start, end, path));
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.0.truncate(len);
+    }
+
     /// The path of the innermost field that `offset` lies in.
     pub(super) fn of(&self, offset: usize) -> Vec<&[u8]> {
         let field = self.0.iter().rev().find(|(start, end, _)| (*start..*end).contains(&offset));
@@ -184,6 +192,21 @@ impl Engine {
             && self.gate.is_covered_by(findings.iter().map(|finding| (finding.start, finding.end)))
             && !findings.iter().any(names)
             && written.all(|text| is_bracketed(text.as_ref()))
+    }
+
+    /// Drops what was found or rejected in `start..end` since there were so many.
+    pub(super) fn forget(&mut self, (found, rejected): (usize, usize), start: usize, end: usize) {
+        let lies_outside = |finding: &Finding| finding.end <= start || end <= finding.start;
+        let mut index = 0;
+        self.findings.retain(|finding| {
+            index += 1;
+            index <= found || lies_outside(finding)
+        });
+        let mut index = 0;
+        self.rejected.retain(|rejected_one| {
+            index += 1;
+            index <= rejected || lies_outside(&rejected_one.finding)
+        });
     }
 
     /// Whether the end of a number that was found stands in the record once more.

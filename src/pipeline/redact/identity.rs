@@ -101,7 +101,7 @@ impl Identity<'_> {
 const TEXT_BYTES_MAX: usize = 96;
 const DIGITS_MAX: usize = 18;
 /// What may stand around an address or a number in a name: `whatsapp:`, `mailto:`, a messenger's host.
-const DRESS_BYTES_MAX: usize = 24;
+const DRESS_BYTES_MAX: usize = 20;
 
 fn tail(text: &[u8]) -> Option<[u8; CONFIRMING_DIGITS]> {
     let mut tail = [0; CONFIRMING_DIGITS];

@@ -25,6 +25,7 @@ mod gate;
 mod identity;
 mod json;
 mod name_cache;
+mod pairs;
 mod partial;
 mod parts;
 mod phone;

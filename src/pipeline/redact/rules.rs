@@ -66,6 +66,7 @@ pub(super) enum Rule {
     IdentityNumber,
     Cut,
     Forced,
+    AreaInBrackets,
     NumberShapeLoose,
 }
 
@@ -76,7 +77,7 @@ pub(super) const THRESHOLD_STRICT: i16 = 20;
 
 impl Rule {
     /// Every rule, in the order of the bits.
-    pub(super) const ALL: [Self; 61] = [
+    pub(super) const ALL: [Self; 62] = [
         Self::PlusValid,
         Self::PlusPossible,
         Self::PlusOther,
@@ -137,6 +138,7 @@ impl Rule {
         Self::IdentityNumber,
         Self::Cut,
         Self::Forced,
+        Self::AreaInBrackets,
         Self::NumberShapeLoose,
     ];
 
@@ -203,6 +205,7 @@ impl Rule {
             Self::IdentityNumber => ("identity_number", 25),
             Self::Cut => ("cut", 60),
             Self::Forced => ("forced", 200),
+            Self::AreaInBrackets => ("area_in_brackets", 15),
             Self::NumberShapeLoose => ("number_shape_loose", -10),
         }
     }

@@ -6,9 +6,10 @@ use super::detect::Detector;
 use super::engine::{Engine, Settings, TOP};
 use super::finding::{Position, StrictReason};
 use super::json::{Document, JsonError, Leaf, LeafKind};
+use super::pairs::pairs;
 use super::policy::FieldRule;
 use super::token::is_replacement;
-use super::views::{self, Layer, Text};
+use super::views::{self, Decoded, Layer, Text};
 use crate::pipeline::limits::LAYERS_MAX;
 
 /// Pieces that look like JSON and are not, before the rest of a text is taken as prose.
@@ -197,7 +198,7 @@ impl<'e, 's> Walk<'e, 's> {
         inside.position.nesting = context.position.nesting + u8::from(context.layer_count > 0);
         inside.position.object_key = leaf.kind == LeafKind::Key;
         inside.position.json_number = leaf.kind == LeafKind::Number;
-        if self.settings.has_field_rules && leaf.kind != LeafKind::Key {
+        if self.settings.has_field_rules {
             self.leaf_by_rule(text, document, leaf, &inside)
         } else {
             self.leaf(text, leaf, &inside)
@@ -216,21 +217,60 @@ impl<'e, 's> Walk<'e, 's> {
         let path: Vec<Vec<u8>> =
             context.path.iter().cloned().chain(own.iter().map(|key| key.to_vec())).collect();
         let keys: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
-        let (start, end) = (text.raw_offset(leaf.start), text.raw_offset(leaf.end));
-        self.engine.paths.add(start, end, path.clone());
         let rule = self.settings.field_rule(&keys).or(context.rule);
         let inside = Context { path: &path, rule, ..*context };
         let value = text.slice(leaf.start, leaf.end);
         match rule {
-            Some(FieldRule::NeverScan) => Ok(()),
-            // What an earlier round has written stays, or the rounds would have no end.
-            Some(FieldRule::AlwaysRedact) if is_replacement(value.bytes) => Ok(()),
-            Some(FieldRule::AlwaysRedact) if !self.settings.is_output => {
-                self.detector().opaque(value, &inside)
+            // The names inside a value that is redacted are scanned like any other.
+            Some(FieldRule::AlwaysRedact) if leaf.kind == LeafKind::Key => {
+                self.leaf(text, leaf, &inside)
             }
-            Some(FieldRule::Base64) => self.base64(value, &inside),
+            _ if self.by_rule(value, &inside)? => Ok(()),
             _ => self.leaf(text, leaf, &inside),
         }
+    }
+
+    /// Does with a value what the policy says for its field; `false` when it is to be scanned still.
+    fn by_rule(&mut self, value: Text<'_>, context: &Context<'_>) -> Result<bool, StrictReason> {
+        let (start, end) = (value.raw_offset(0), value.raw_offset(value.bytes.len()));
+        self.engine.paths.add(start, end, context.path.to_vec());
+        match context.rule {
+            Some(FieldRule::NeverScan) => Ok(true),
+            // What an earlier round has written stays, or the rounds would have no end.
+            Some(FieldRule::AlwaysRedact) if is_replacement(value.bytes) => Ok(true),
+            Some(FieldRule::AlwaysRedact) if !self.settings.is_output => {
+                self.detector().opaque(value, context).map(|()| true)
+            }
+            Some(FieldRule::Base64) => self.base64(value, context).map(|()| true),
+            _ => Ok(false),
+        }
+    }
+
+    /// Does with the values of `name=value` in `text` what the policy says for their names. What was
+    /// found in them since `before` is dropped where they are not to be scanned.
+    fn pairs(
+        &mut self,
+        text: Text<'_>,
+        context: &Context<'_>,
+        before: (usize, usize),
+    ) -> Result<(), StrictReason> {
+        for pair in pairs(text.bytes) {
+            let own = pair.name.split(|byte| *byte == b'.').map(<[u8]>::to_vec);
+            let path: Vec<Vec<u8>> = context.path.iter().cloned().chain(own).collect();
+            let keys: Vec<&[u8]> = path.iter().map(Vec::as_slice).collect();
+            let rule = self.settings.field_rule(&keys);
+            let inside = Context { path: &path, rule, ..*context };
+            let value = text.slice(pair.start, pair.end);
+            if self.by_rule(value, &inside)? {
+                if rule == Some(FieldRule::NeverScan) {
+                    let (start, end) = (value.raw_offset(0), value.raw_offset(value.bytes.len()));
+                    self.engine.forget(before, start, end);
+                }
+            } else if matches!(rule, Some(FieldRule::TreatAsPhone | FieldRule::TreatAsEmail)) {
+                self.detector().detect(value, &inside)?;
+            }
+        }
+        Ok(())
     }
 
     fn leaf(
@@ -267,6 +307,7 @@ impl<'e, 's> Walk<'e, 's> {
         if !self.settings.has_field_rules && !may_hide(text.bytes) {
             return Ok(());
         }
+        let before = (self.engine.findings.len(), self.engine.rejected.len());
         let mut decoded = self.engine.decoded.pop().unwrap_or_default();
         let layer = views::decode_next(text, &mut decoded);
         // These layers are unambiguous: what they hide is all there is.
@@ -282,17 +323,24 @@ impl<'e, 's> Walk<'e, 's> {
             };
         }
         self.engine.decoded.push(decoded);
-        result
+        result?;
+        if self.settings.has_field_rules { self.pairs(text, context, before) } else { Ok(()) }
     }
 
     /// Scans what base64 hides; anything found there takes the whole value with it.
     fn base64(&mut self, text: Text<'_>, context: &Context<'_>) -> Result<(), StrictReason> {
-        let Some(bytes) = decode_base64(text.bytes) else { return self.string(text, context) };
+        let mut plain = Decoded::default();
+        let bare = if views::unescape(text, &mut plain) { plain.text().bytes } else { text.bytes };
+        let Some(bytes) = decode_base64(bare) else { return self.string(text, context) };
         let before = (self.engine.findings.len(), self.engine.rejected.len());
-        self.text(Text::raw(&bytes), context)?;
+        let paths = self.engine.paths.len();
+        // What it hides is no base64 once more.
+        let inside = Context { rule: None, ..*context };
+        self.text(Text::raw(&bytes), &inside)?;
         let has_findings = self.engine.findings.len() > before.0;
         self.engine.findings.truncate(before.0);
         self.engine.rejected.truncate(before.1);
+        self.engine.paths.truncate(paths);
         if has_findings { self.detector().opaque(text, context) } else { Ok(()) }
     }
 

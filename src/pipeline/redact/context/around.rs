@@ -92,6 +92,43 @@ pub(in crate::pipeline::redact) fn column_field(text: &[u8], at: usize) -> Optio
     Some(class_of_key(column.trim_ascii()))
 }
 
+/// The names of columns in the first line of `text`, when it is a table of at least two lines.
+pub(in crate::pipeline::redact) fn header_of(text: &[u8]) -> Option<&[u8]> {
+    let end = memchr::memchr(b'\n', &text[..text.len().min(LIST_BYTES_MAX)])?;
+    let header = text[..end].trim_ascii_end();
+    let sign = separator_of(header)?;
+    let is_name = |field: &[u8]| {
+        (1..=NAME_BYTES_MAX).contains(&field.len()) && !field.iter().any(u8::is_ascii_digit)
+    };
+    header.split(|byte| *byte == sign).all(|field| is_name(field.trim_ascii())).then_some(header)
+}
+
+fn separator_of(header: &[u8]) -> Option<u8> {
+    [b',', b';', b'\t', b'|'].into_iter().find(|sign| header.contains(sign))
+}
+
+/// What the header of a table says of the value at `at`.
+pub(in crate::pipeline::redact) fn headed_field(
+    text: &[u8],
+    header: &[u8],
+    at: usize,
+) -> Option<FieldClass> {
+    let sign = separator_of(header)?;
+    let from = at.saturating_sub(LIST_BYTES_MAX);
+    let line = from + memchr::memrchr(b'\n', &text[from..at])? + 1;
+    let mut is_quoted = false;
+    let mut column = 0;
+    for &byte in &text[line..at] {
+        is_quoted ^= byte == b'"';
+        column += usize::from(byte == sign && !is_quoted);
+    }
+    let name = header.split(|byte| *byte == sign).nth(column)?.trim_ascii();
+    match class_of_key(name) {
+        FieldClass::Other | FieldClass::Generic | FieldClass::Selector => None,
+        class => Some(class),
+    }
+}
+
 /// The opening bracket of the list that `at` lies in, and how many commas lie between.
 fn enclosing_list(text: &[u8], at: usize) -> Option<(usize, usize)> {
     let mut quoted = false;
@@ -115,9 +152,16 @@ pub(in crate::pipeline::redact) fn is_beside_person(text: &[u8], start: usize, e
     let before = trim_end_of(&text[..start], |byte| is_edge(byte) || matches!(byte, b'+' | b'('));
     let behind_start = end + text[end..].iter().take(4).take_while(|byte| is_edge(**byte)).count();
     let behind = &text[behind_start..];
-    let is_sign = |byte: &u8| matches!(byte, b',' | b';' | b'\t' | b'|');
-    let sign_before = before.last().copied().filter(is_sign);
-    let sign_behind = behind.first().copied().filter(is_sign);
+    let is_sign = |byte: &u8| matches!(byte, b',' | b';' | b'\t' | b'|' | b'/');
+    // A slash parts fields only with space around it.
+    let sign_before = match before {
+        [.., space, b'/'] if *space != b' ' => None,
+        _ => before.last().copied().filter(is_sign),
+    };
+    let sign_behind = match behind {
+        [b'/', space, ..] if *space != b' ' => None,
+        _ => behind.first().copied().filter(is_sign),
+    };
     let opens = before.last().is_none_or(|byte| is_sign(byte) || *byte == b'[');
     let closes = behind.first().is_none_or(|byte| is_sign(byte) || *byte == b']');
     let Some(sign) = sign_before.or(sign_behind) else { return false };
@@ -189,6 +233,16 @@ mod tests {
         assert_eq!(column_field(text.as_bytes(), text.len()), Some(FieldClass::Email));
         let text = "WHERE id IN (1, ";
         assert_eq!(column_field(text.as_bytes(), text.len()), Some(FieldClass::Negative));
+    }
+
+    #[test]
+    fn a_value_belongs_to_the_column_of_its_header() {
+        let text = b"id;name;mobile\n1;\"A; B\";x";
+        let header = header_of(text).unwrap();
+        assert_eq!(headed_field(text, header, text.len() - 1), Some(FieldClass::Phone));
+        assert_eq!(headed_field(text, header, 16), Some(FieldClass::Negative));
+        assert_eq!(header_of(b"1;2\n3;4"), None);
+        assert_eq!(header_of(b"a line\nanother"), None);
     }
 
     #[test]

@@ -48,7 +48,8 @@ static PROSE_WORDS: Lexicon<Cue> = Lexicon::new(&[
          appeler appelle appelez-moi rappeler rappelez joindre joignable contacter dzwonić \
          dzwonic zadzwoń zadzwonić zadzwon kontakt bel bellen bereiken bereikbaar opbellen ligar \
          ligue ringup callme sip kontaktnummer contactar contattare contattami contacto recapito \
-         coordonnées कॉल संपर्क اتصل звоните позвоните",
+         coordonnées zentrale centralino centralita \
+         switchboard कॉल संपर्क اتصل звоните позвоните",
     ),
     (
         Cue::Number,
@@ -61,7 +62,8 @@ static PROSE_WORDS: Lexicon<Cue> = Lexicon::new(&[
         "my mein meine meiner meinem unser unsere mio mia mi mis mon ma mijn mój moj moja mera \
          meri mere apna his her their your our ihre deine votre notre vostro tuo su tu meu minha \
          min mitt moje mojego मेरा मेरी आपका मेरे benim its partner partners wife husband \
-         alternate alternative alt second new neue nuevo nouveau nuovo nowy nieuwe correct",
+         alternate alternative alt second privat geschäftlich dienstlich perso domicile domicilio \
+         ufficio oficina büro home office new neue nuevo nouveau nuovo nowy nieuwe correct",
     ),
     (
         Cue::Person,
@@ -75,7 +77,7 @@ static PROSE_WORDS: Lexicon<Cue> = Lexicon::new(&[
     ),
     (
         Cue::Negative,
-        "order orders bestellung bestellnr commande pedido ordine zamówienie zamowienie \
+        "bill bills challan folio order orders bestellung bestellnr commande pedido ordine zamówienie zamowienie \
          bestelling invoice rechnung facture factura fattura faktura factuur booking bookings \
          buchung réservation reservation reserva prenotazione rezerwacja rezerwacji reservering \
          ref reference referenz référence referencia riferimento refno txn transaction \
@@ -108,7 +110,7 @@ static PROSE_WORDS: Lexicon<Cue> = Lexicon::new(&[
     ),
     (
         Cue::Filler,
-        "is ist es est è jest hai ka ke ki ko par on at to the me him them under unter au al le \
+        "is ist es est c'est è é jest hai ka ke ki ko par on at to the me him them under unter au al le \
          la el il lo los op pod for für fur per via it a an der die das dem den or and und oder y \
          o et ou e i of von de del di du da with mit in from by this diese dieser questo este ce \
          please pls bitte here as was = are using used that andar है का पर to: only also now ye \

@@ -3,6 +3,7 @@
 use super::Address;
 use super::suffix::{self, Suffix};
 use crate::pipeline::limits::{EMAIL_DOMAIN_BYTES_MAX, EMAIL_LOCAL_BYTES_MAX};
+use crate::pipeline::redact::context::{Cue, cue_of};
 use crate::pipeline::redact::rules::{Rule, Score};
 
 /// A sign written out. A bare word needs a written-out dot as well.
@@ -82,13 +83,25 @@ fn sign_at<'s>(rest: &[u8], signs: &'s [Sign]) -> Option<&'s Sign> {
 fn read_address(text: &[u8], from: usize, at: usize, sign: &Sign) -> Option<Address> {
     let floor = from.max(at.saturating_sub(EMAIL_LOCAL_BYTES_MAX));
     let (end, has_dot_sign) = domain_end(text, at + sign.text.len())?;
-    if !sign.is_explicit && !has_dot_sign {
+    let is_spaced = sign.text == b" @ ";
+    if !sign.is_explicit && !has_dot_sign && !is_spaced {
         return None;
     }
     let start = local_start(text, floor, at)?;
+    // `dinner @ roma.it`: a space too many is no sign of hiding, unless an address is spoken of.
+    if is_spaced && !has_dot_sign && !follows_cue(text, start) {
+        return None;
+    }
     let mut score = Score::default();
     score.add(Rule::Obfuscated);
     Some(Address { start, end, score })
+}
+
+/// Whether one of the three words before `start` is a word for addresses.
+fn follows_cue(text: &[u8], start: usize) -> bool {
+    let words = text[start.saturating_sub(40)..start].rsplit(|byte| !byte.is_ascii_alphabetic());
+    let mut words = words.filter(|word| !word.is_empty()).take(3);
+    words.any(|word| cue_of(word) == Some(Cue::Email))
 }
 
 /// Where the local part before the sign begins: `first dot last`.

@@ -3,8 +3,8 @@
 use super::run::{Link, Run};
 use super::{Candidate, DIGITS_MAX, Place, shape};
 use crate::pipeline::redact::context::{
-    Cue, FieldClass, column_field, cue_before, cue_behind, cue_of, is_asked, is_beside_person,
-    local_field,
+    Cue, FieldClass, column_field, cue_before, cue_behind, cue_of, headed_field, header_of,
+    is_asked, is_beside_person, local_field,
 };
 use crate::pipeline::redact::plan::{self, NumberType, Region};
 use crate::pipeline::redact::rules::{Rule, Score};
@@ -21,6 +21,8 @@ pub(super) struct Source<'a> {
     field: FieldClass,
     /// Whether values may stand in a list whose columns are named.
     has_columns: bool,
+    /// The first line, where it names the columns of the others.
+    header: Option<&'a [u8]>,
 }
 
 impl<'a> Source<'a> {
@@ -35,7 +37,7 @@ impl<'a> Source<'a> {
                     || ends_with_ignore_case(before, b"values")
                     || ends_with_ignore_case(before, b" in")
             });
-        Self { text, place, field, has_columns }
+        Self { text, place, field, has_columns, header: header_of(text) }
     }
 }
 
@@ -159,7 +161,8 @@ impl<'a> Evidence<'a> {
     /// Adds what the field says; whether it says phone.
     fn add_field(&self, at: usize, plus: bool, score: &mut Score) -> bool {
         let column = || self.source.has_columns.then(|| column_field(self.text, at)).flatten();
-        let local = local_field(self.text, at).or_else(column);
+        let headed = || headed_field(self.text, self.source.header?, at);
+        let local = local_field(self.text, at).or_else(column).or_else(headed);
         match local.unwrap_or(self.source.field) {
             FieldClass::Phone => {
                 score.add(Rule::FieldPhone);
@@ -306,6 +309,11 @@ impl<'a> Evidence<'a> {
             }
             debug_assert_eq!(group.len(), digits.len());
             return;
+        }
+        let is_in_brackets = self.text[..groups[0].start].ends_with(b"(")
+            && self.text.get(groups[0].end) == Some(&b')');
+        if is_in_brackets && digits[0] == b'0' && score.has(Rule::NationalGrouped) {
+            score.add(Rule::AreaInBrackets);
         }
         let dots = groups[1..].iter().filter(|group| group.link == Link::Sign(b'.')).count();
         if groups.len() == 2 && dots == 1 && (digits[0] != b'0' || groups[0].len() == 1) {

@@ -9,7 +9,7 @@ mod shape;
 
 use super::context::FieldClass;
 use super::plan::Region;
-use super::rules::{Score, THRESHOLD_STRICT};
+use super::rules::{Rule, Score, THRESHOLD_BALANCED, THRESHOLD_STRICT};
 use evidence::{Before, Evidence, Source};
 pub(super) use run::Run;
 
@@ -79,6 +79,14 @@ impl PhoneFinder {
         mut found: impl FnMut(Candidate),
     ) -> bool {
         let source = Source::new(text, place);
+        let mut previous = None;
+        let mut found = |mut candidate: Candidate| {
+            if previous.is_some_and(|previous| goes_on(text, &previous, &candidate)) {
+                candidate.score.add(Rule::RowNeighbour);
+            }
+            previous = Some(candidate);
+            found(candidate);
+        };
         let mut at = 0;
         while let Some(next) = self.run.read(text, at) {
             at = next;
@@ -96,6 +104,22 @@ impl PhoneFinder {
         true
     }
 }
+
+/// Whether `next` is one more number behind `previous`: `98765 43210 or 98765 43211`.
+fn goes_on(text: &[u8], previous: &Candidate, next: &Candidate) -> bool {
+    const LINKS: [&[u8]; 16] = [
+        b"", b"/", b"&", b",", b";", b"and", b"or", b"und", b"oder", b"et", b"ou", b"y", b"o",
+        b"e", b"ya", b"aur",
+    ];
+    let is_valid = [Rule::NationalGrouped, Rule::NationalValid, Rule::BareHome];
+    previous.score.total >= THRESHOLD_BALANCED
+        && previous.len == next.len
+        && next.start - previous.end <= LINK_BYTES_MAX
+        && is_valid.iter().any(|rule| next.score.has(*rule))
+        && LINKS.contains(&text[previous.end..next.start].trim_ascii())
+}
+
+const LINK_BYTES_MAX: usize = 6;
 
 /// Whether the digits of `text[first..last]` that are no part of a date, an address or the like are
 /// enough for a number.

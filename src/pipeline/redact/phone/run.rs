@@ -7,6 +7,9 @@ const DIGITS_MAX: usize = 64;
 /// A single group of more digits is no phone number (E.164: 15, and an exit code before them).
 pub(super) const GROUP_DIGITS_MAX: usize = 17;
 
+/// Longest area code, its trunk prefix included.
+const AREA_DIGITS_MAX: usize = 6;
+
 /// How a group hangs on the one before it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Link {
@@ -67,7 +70,12 @@ impl Run {
             if self.groups.len() == GROUPS_MAX {
                 return Some(end);
             }
-            match read_link(&text[end..], plus_is_space) {
+            // `0171 / 123 45 67`: what is before the slash is an area code, no number of its own.
+            let is_area = len <= AREA_DIGITS_MAX
+                && (text[at] == b'0'
+                    || text[..at].ends_with(b")")
+                    || text[end..].starts_with(b")"));
+            match read_link(&text[end..], plus_is_space, is_area) {
                 Some((gap, next)) => {
                     link = next;
                     at = end + gap;
@@ -96,7 +104,7 @@ fn begins_form_value(text: &[u8], at: usize) -> bool {
 }
 
 /// The length and kind of the gap at the start of `rest`, if a digit follows it.
-fn read_link(rest: &[u8], plus_is_space: bool) -> Option<(usize, Link)> {
+fn read_link(rest: &[u8], plus_is_space: bool, is_area: bool) -> Option<(usize, Link)> {
     let len = rest
         .iter()
         .take(4)
@@ -111,6 +119,7 @@ fn read_link(rest: &[u8], plus_is_space: bool) -> Option<(usize, Link)> {
     let link = match &rest[..len] {
         b" " | b"+" => Link::Space,
         [sign @ (b'-' | b'.' | b'/')] => Link::Sign(*sign),
+        b" / " | b") / " if is_area => Link::Loose,
         gap if is_loose(gap) => Link::Loose,
         _ => return None,
     };

@@ -16,7 +16,7 @@ fn best(text: &str, field: FieldClass, region: &str) -> Option<(String, i16)> {
 
 fn found(text: &str, region: &str) -> Option<String> {
     let (text, score) = best(text, FieldClass::None, region)?;
-    (score >= crate::pipeline::redact::rules::THRESHOLD_BALANCED).then_some(text)
+    (score >= THRESHOLD_BALANCED).then_some(text)
 }
 
 #[test]

@@ -26,7 +26,7 @@ pub use raw::{RawActions, RawAllow, RawCaps, RawFields, RawOverride, RawPattern,
 
 /// Version of the built-in rules: raised with every change to a rule, a key word or a weight, so
 /// that the identity of a policy changes with it.
-pub const RULES_VERSION: u32 = 1;
+pub const RULES_VERSION: u32 = 2;
 
 /// A checked policy. Cheap to ask, never changed: a reload makes a new one.
 #[derive(Clone)]
