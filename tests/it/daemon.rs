@@ -37,29 +37,46 @@ pub(crate) struct Daemon {
     stop: Stop,
     supervisor: JoinHandle<End>,
     clock: SystemClock,
-    _keys: tempfile::TempDir,
 }
 
-impl Daemon {
-    /// Starts one with `partitions` source partitions and these settings over the defaults.
-    pub(crate) fn start(partitions: i32, changes: &[&str]) -> Self {
-        let clock = SystemClock::new();
-        let folder = tempfile::tempdir().unwrap();
+/// What outlives a daemon: brokers and keys.
+pub(crate) struct Site {
+    pub(crate) cluster: Cluster,
+    folder: tempfile::TempDir,
+    partitions: i32,
+}
+
+impl Site {
+    /// Empty topics, `partitions` of the source.
+    pub(crate) fn new(partitions: i32) -> Self {
+        let cluster = Cluster::new(Arc::new(SystemClock::new()), ClusterConfig::default());
+        let site = Self { cluster, folder: tempfile::tempdir().unwrap(), partitions };
+        make_topics(&site.cluster, &site.settings(&[]), partitions);
+        site
+    }
+
+    fn settings(&self, changes: &[&str]) -> Settings {
         let mut overrides: Vec<String> = changes.iter().map(|&one| one.to_owned()).collect();
         overrides.extend([
             format!("input.topics={SOURCE}"),
-            format!("keys.folder={}", folder.path().join("keys").display()),
+            format!("keys.folder={}", self.folder.path().join("keys").display()),
             "topics.measures_partitions=2".to_owned(),
         ]);
         let loaded = load(&Sources { overrides, ..Sources::default() }).unwrap();
-        let settings = Arc::new(Settings::new(&loaded).unwrap());
+        Settings::new(&loaded).unwrap()
+    }
+}
+
+impl Daemon {
+    /// Starts one on `site` with these settings over the defaults.
+    pub(crate) fn start(site: &Site, changes: &[&str]) -> Self {
+        let (clock, cluster) = (SystemClock::new(), site.cluster.clone());
+        let settings = Arc::new(site.settings(changes));
         let keys =
             open_or_create(&settings.keys.folder, None, &settings.deployment, clock.now()).unwrap();
         let deployment_key = keys.deployment_key;
-        let cluster = Cluster::new(Arc::new(clock), ClusterConfig::default());
-        make_topics(&cluster, &settings, partitions);
         let facts = StartFacts {
-            never_read: [(Arc::from(SOURCE), partitions)].into(),
+            never_read: [(Arc::from(SOURCE), site.partitions)].into(),
             measures_partitions: 2,
             record_bytes_max: PRODUCED_RECORD_BYTES_MAX,
         };
@@ -78,17 +95,7 @@ impl Daemon {
         drop(service.spawn(&mut supervisor, clock, stop.clone()).unwrap());
         let supervisor = thread::spawn(move || supervisor.wait(Duration::from_secs(10)));
         let policy = service.policy().clone();
-        Self {
-            cluster,
-            policy,
-            metrics,
-            settings,
-            deployment_key,
-            stop,
-            supervisor,
-            clock,
-            _keys: folder,
-        }
+        Self { cluster, policy, metrics, settings, deployment_key, stop, supervisor, clock }
     }
 
     /// Writes a source record as of now.
@@ -140,11 +147,20 @@ impl Daemon {
         }
     }
 
-    /// The entries of a partition's chain, verified.
-    pub(crate) fn audit(&self, partition: i32) -> (Vec<serde_json::Value>, Report) {
+    /// The key that certifies the writers of audit entries.
+    pub(crate) fn deployment_key(&self) -> String {
+        self.deployment_key.to_string()
+    }
+
+    /// The entries of a partition's chain as they are stored.
+    pub(crate) fn stored_audit(&self, partition: i32) -> Vec<StoredRecord> {
         let topic = self.settings.names.audit.topic(SOURCE);
         let of = TopicPartition::new(topic.as_str(), partition);
-        let (records, _) = self.cluster.read(&of, Isolation::ReadCommitted, 0).unwrap();
+        self.cluster.read(&of, Isolation::ReadCommitted, 0).unwrap().0
+    }
+
+    /// The entries of a partition's chain, verified.
+    pub(crate) fn audit(&self, partition: i32) -> (Vec<serde_json::Value>, Report) {
         let trust = Trust {
             deployment: self.settings.deployment.clone(),
             source: TopicPartition::new(SOURCE, partition),
@@ -152,7 +168,7 @@ impl Daemon {
         };
         let mut verifier = Verifier::new(trust, Start::Genesis);
         let mut entries = Vec::new();
-        for record in records {
+        for record in self.stored_audit(partition) {
             let value = record.body.value.unwrap();
             verifier.push(record.offset, &value).unwrap();
             entries.push(serde_json::from_slice(&value).unwrap());

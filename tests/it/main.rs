@@ -10,4 +10,5 @@ mod docs;
 mod home;
 mod pipe;
 mod reload;
+mod repair;
 mod tidy;

@@ -7,7 +7,7 @@ use blotter::daemon::broker::embedded::Body;
 use blotter::daemon::clock::{Clock, SystemClock};
 use blotter::pipeline::record::Header;
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Site};
 use crate::home::Home;
 
 /// What must never come out.
@@ -103,7 +103,7 @@ fn the_binary_takes_every_line_and_lets_nothing_out() {
 
 #[test]
 fn a_record_without_value_stays_one_and_no_timestamp_stops_anything() {
-    let daemon = Daemon::start(2, &[]);
+    let daemon = Daemon::start(&Site::new(2), &[]);
     let now = SystemClock::new().now();
     let year_ahead = now.plus_millis(366 * 86_400_000);
     let header = [

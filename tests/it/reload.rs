@@ -11,7 +11,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, Site};
 use crate::home::{Home, calm};
 
 const LINE: &[u8] = br#"{"note":"ring 98765 43210 please","mail":"desk@salon.example"}"#;
@@ -22,7 +22,7 @@ fn policy(settings: Value) -> Arc<Policy> {
 
 #[test]
 fn every_chain_tells_each_policy_before_what_it_was_used_for() {
-    let daemon = Daemon::start(2, &["run.shards=1"]);
+    let daemon = Daemon::start(&Site::new(2), &["run.shards=1"]);
     let indian = json!({ "regions": ["IN"] });
     let kept = json!({ "regions": ["IN"], "allow": { "emails": ["@salon.example"] } });
     let mut expected = Vec::new();
