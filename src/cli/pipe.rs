@@ -14,7 +14,7 @@ use clap::Args;
 use super::Common;
 use super::embedded::EmbeddedDaemon;
 use super::exit::{Exit, Failure};
-use super::reload::Reload;
+use super::reload::{HangUps, Reload};
 use crate::daemon::broker::embedded::{Body, Cluster};
 use crate::daemon::clock::{Clock, SystemClock};
 use crate::daemon::keys::open_or_create;
@@ -45,9 +45,13 @@ pub(super) fn run(common: &Common, arguments: &PipeArguments) -> Result<Exit, Fa
     let kek = settings.keys.encryption_key.as_ref().map(|secret| secret.reveal());
     let keys = open_or_create(&settings.keys.folder, kek, &settings.deployment, clock.now())?;
     let daemon = EmbeddedDaemon::start(Arc::clone(&settings), keys, 1, clock)?;
-    Reload::new(common.clone(), flags(arguments), loaded, daemon.policy.clone())
-        .on_hang_up(&daemon.runtime, Arc::clone(&daemon.metrics), clock)
-        .map_err(|error| Failure::io("SIGHUP", &error))?;
+    let hang_ups = HangUps::listen(&daemon.runtime)?;
+    Reload::new(common.clone(), flags(arguments), loaded, daemon.policy.clone()).on_hang_up(
+        hang_ups,
+        &daemon.runtime,
+        Arc::clone(&daemon.metrics),
+        clock,
+    );
     let files = match &arguments.out {
         Some(folder) => Some(OutFiles::make(folder)?),
         None => None,

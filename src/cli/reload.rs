@@ -1,11 +1,10 @@
 //! What SIGHUP does: the settings are read and checked again, and the redaction rules among them
 //! replace those in force. On any error everything stays as it is.
 
-use std::io;
 use std::sync::Arc;
 
 use tokio::runtime::Runtime;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Common;
 use super::exit::{Exit, Failure};
@@ -15,6 +14,17 @@ use crate::daemon::policy::{PolicyCell, PolicyChange};
 use crate::pipeline::metric::{Metric, MetricUpdate};
 use crate::settings::Settings;
 use crate::settings::load::Loaded;
+
+/// SIGHUPs, which end the process no longer once this is there.
+pub(super) struct HangUps(Signal);
+
+impl HangUps {
+    pub(super) fn listen(runtime: &Runtime) -> Result<Self, Failure> {
+        let _context = runtime.enter();
+        let signals = signal(SignalKind::hangup());
+        signals.map(Self).map_err(|error| Failure::io("SIGHUP", &error))
+    }
+}
 
 /// Reads the settings again, as the command line named them.
 pub(super) struct Reload {
@@ -35,27 +45,20 @@ impl Reload {
         Self { common, flags, started, policy }
     }
 
-    /// Reads the rules again whenever SIGHUP comes, which does nothing else from here on.
-    ///
-    /// # Errors
-    /// The signal can't be handled.
+    /// Reads the rules again whenever SIGHUP comes.
     pub(super) fn on_hang_up(
         mut self,
+        HangUps(mut signals): HangUps,
         runtime: &Runtime,
         metrics: Arc<Metrics>,
         clock: SystemClock,
-    ) -> io::Result<()> {
-        let mut signals = {
-            let _context = runtime.enter();
-            signal(SignalKind::hangup())?
-        };
+    ) {
         metrics.apply(&[Metric::PolicyReloadSuccessful.update(&[], 1.0)], clock.now());
         runtime.spawn(async move {
             while signals.recv().await.is_some() {
                 metrics.apply(&self.read_again(), clock.now());
             }
         });
-        Ok(())
     }
 
     /// Puts the redaction rules as they are written now into force; says how that went.

@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::runtime::Runtime;
 
 use super::Common;
 use super::exit::{Exit, Failure};
-use super::reload::Reload;
+use super::reload::{HangUps, Reload};
 use super::topics::{ADMIN_TIMEOUT, discover};
 use crate::daemon::broker::kafka::KafkaConnector;
 use crate::daemon::clock::{Clock, SystemClock};
@@ -44,6 +45,13 @@ pub(super) fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Fail
     telemetry::start(settings.log.format, &settings.log.filter)
         .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     log_panics_without_content();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .thread_name("blotter-http")
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::io("runtime", &error))?;
+    let hang_ups = HangUps::listen(&runtime)?;
     let clock = SystemClock::new();
     let kek = settings.keys.encryption_key.as_ref().map(|secret| secret.reveal());
     let keys = open_or_create(&settings.keys.folder, kek, &settings.deployment, clock.now())?;
@@ -58,7 +66,7 @@ pub(super) fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Fail
     let service = Service::new(Arc::clone(&settings), Arc::new(keys), facts, instance)
         .map_err(|error| Failure::new(Exit::Config, format!("redact: {error}")))?;
     let reload = Reload::new(common.clone(), flags, loaded, service.policy().clone());
-    let end = serve(&settings, &service, reload, clock)?;
+    let end = serve(&settings, &service, reload, (runtime, hang_ups), clock)?;
     Ok(match end {
         End::Stopped => Exit::Success,
         End::Stuck => {
@@ -136,14 +144,9 @@ fn serve(
     settings: &Settings,
     service: &Service,
     reload: Reload,
+    (runtime, hang_ups): (Runtime, HangUps),
     clock: SystemClock,
 ) -> Result<End, Failure> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .thread_name("blotter-http")
-        .enable_all()
-        .build()
-        .map_err(|error| Failure::io("runtime", &error))?;
     let metrics = Arc::new(Metrics::new());
     metrics.apply(
         &[Metric::BuildInfo.update(&[env!("CARGO_PKG_VERSION"), revision()], 1.0)],
@@ -158,9 +161,7 @@ fn serve(
     };
     let stop = Stop::default();
     runtime.spawn(signals(stop.clone()));
-    reload
-        .on_hang_up(&runtime, Arc::clone(&metrics), clock)
-        .map_err(|error| Failure::io("SIGHUP", &error))?;
+    reload.on_hang_up(hang_ups, &runtime, Arc::clone(&metrics), clock);
     let sink = RegistrySink { metrics: Arc::clone(&metrics), clock };
     let connector = KafkaConnector::new(settings.kafka.clone())
         .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;

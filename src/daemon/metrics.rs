@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::Collector;
-use prometheus::{CounterVec, GaugeVec, HistogramOpts, HistogramVec, Opts, TextEncoder};
+use prometheus::{
+    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, Opts, TextEncoder,
+};
 
 use crate::pipeline::limits::{
     METRIC_SERIES_IDLE_MS_MAX, METRIC_SERIES_PER_FAMILY_MAX, METRIC_SERIES_TOTAL_MAX,
@@ -29,10 +31,22 @@ enum Family {
     Histogram(HistogramVec),
 }
 
-#[derive(Default)]
+/// The series that exist, by family; found by their label values without a copy of them.
 struct Series {
-    last_used: HashMap<MetricSeries, Timestamp>,
-    per_family: HashMap<Metric, usize>,
+    families: Vec<HashMap<Vec<Arc<str>>, Known>>,
+    total: usize,
+}
+
+struct Known {
+    last_used: Timestamp,
+    cell: Cell,
+}
+
+/// One series in the registry.
+enum Cell {
+    Counter(Counter),
+    Gauge(Gauge),
+    Histogram(Histogram),
 }
 
 /// The two text formats Prometheus asks for.
@@ -72,38 +86,47 @@ impl Metrics {
     #[must_use]
     pub fn new() -> Self {
         let registry = prometheus::Registry::new();
-        let families = METRICS.iter().map(|row| family(&registry, row)).collect();
-        Self { registry, families, series: Mutex::default() }
+        let families: Vec<_> = METRICS.iter().map(|row| family(&registry, row)).collect();
+        let known = families.iter().map(|_| HashMap::new()).collect();
+        Self { registry, families, series: Mutex::new(Series { families: known, total: 0 }) }
     }
 
     /// Publishes updates of a committed transaction (or of the process itself).
     pub fn apply(&self, updates: &[MetricUpdate], now: Timestamp) {
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
         for update in updates {
-            let admitted = series.admit(update, now);
-            if let Some(label) = admitted.overflowed {
-                self.write(&Metric::LabelOverflow.update(&[label], 1.0));
+            if let Some(label) = self.write(&mut series, update, now) {
+                let overflow = Metric::LabelOverflow.update(&[label], 1.0);
+                self.write(&mut series, &overflow, now);
             }
-            self.write(&admitted.update);
         }
     }
 
     /// Drops series that were not used for [`METRIC_SERIES_IDLE_MS_MAX`].
     pub fn expire(&self, now: Timestamp) {
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        let idle: Vec<_> = series
-            .last_used
-            .iter()
-            .filter(|(_, used)| now.millis_since(**used) > METRIC_SERIES_IDLE_MS_MAX)
-            .map(|(key, _)| key.clone())
-            .collect();
-        idle.iter().for_each(|key| self.drop_series(&mut series, key));
+        let Series { families, total } = &mut *series;
+        for (known, family) in families.iter_mut().zip(&self.families) {
+            known.retain(|labels, known| {
+                let used = now.millis_since(known.last_used) <= METRIC_SERIES_IDLE_MS_MAX;
+                if !used {
+                    family.remove(labels);
+                    *total -= 1;
+                }
+                used
+            });
+        }
     }
 
     /// Takes series off at once: whoever showed them shows them no longer.
     pub fn withdraw(&self, withdrawn: &[MetricSeries]) {
         let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
-        withdrawn.iter().for_each(|key| self.drop_series(&mut series, key));
+        for (metric, labels) in withdrawn {
+            if series.families[*metric as usize].remove(labels).is_some() {
+                self.families[*metric as usize].remove(labels);
+                series.total -= 1;
+            }
+        }
     }
 
     /// Everything, in one of the two text formats.
@@ -118,76 +141,72 @@ impl Metrics {
         }
     }
 
-    fn write(&self, update: &MetricUpdate) {
-        let labels: Vec<&str> = update.labels.iter().map(|label| &**label).collect();
-        match &self.families[update.metric as usize] {
-            Family::Counter(counters) => {
-                if let Ok(counter) = counters.get_metric_with_label_values(&labels) {
-                    counter.inc_by(update.value.max(0.0));
-                }
-            }
-            Family::Gauge(gauges) => {
-                if let Ok(gauge) = gauges.get_metric_with_label_values(&labels) {
-                    gauge.set(update.value);
-                }
-            }
-            Family::Histogram(histograms) => {
-                if let Ok(histogram) = histograms.get_metric_with_label_values(&labels) {
-                    histogram.observe(update.value);
-                }
-            }
+    /// Writes to the update's series or, past a cap, to the one that stands for what overflows,
+    /// and names the label that was replaced then. An update to NaN removes nothing: gauges of
+    /// empty windows are set so by their owner.
+    fn write(
+        &self,
+        series: &mut Series,
+        update: &MetricUpdate,
+        now: Timestamp,
+    ) -> Option<&'static str> {
+        let Series { families, total } = series;
+        let known = &mut families[update.metric as usize];
+        if let Some(known) = known.get_mut(&*update.labels) {
+            known.last_used = now;
+            known.cell.write(update.value);
+            return None;
         }
-    }
-
-    fn drop_series(&self, series: &mut Series, key: &MetricSeries) {
-        if series.last_used.remove(key).is_some() {
-            self.remove(key.0, &key.1);
-            *series.per_family.entry(key.0).or_default() -= 1;
-        }
-    }
-
-    fn remove(&self, metric: Metric, labels: &[Arc<str>]) {
-        let labels: Vec<&str> = labels.iter().map(|label| &**label).collect();
-        // A series that is already gone is what was wanted.
-        let _gone = match &self.families[metric as usize] {
-            Family::Counter(counters) => counters.remove_label_values(&labels),
-            Family::Gauge(gauges) => gauges.remove_label_values(&labels),
-            Family::Histogram(histograms) => histograms.remove_label_values(&labels),
-        };
-    }
-}
-
-struct Admitted {
-    update: MetricUpdate,
-    overflowed: Option<&'static str>,
-}
-
-impl Series {
-    /// The update itself, or the same with its first free label replaced past a cap. An update to
-    /// NaN removes nothing: gauges of empty windows are set so by their owner.
-    fn admit(&mut self, update: &MetricUpdate, now: Timestamp) -> Admitted {
-        let key = (update.metric, update.labels.clone());
-        if let Some(used) = self.last_used.get_mut(&key) {
-            *used = now;
-            return Admitted { update: update.clone(), overflowed: None };
-        }
-        let count = self.per_family.entry(update.metric).or_default();
-        let full = *count >= METRIC_SERIES_PER_FAMILY_MAX
-            || self.last_used.len() >= METRIC_SERIES_TOTAL_MAX;
+        let full = known.len() >= METRIC_SERIES_PER_FAMILY_MAX || *total >= METRIC_SERIES_TOTAL_MAX;
         let row = update.metric.row();
-        let free = row.labels.iter().position(|label| matches!(*label, "tenant" | "service"));
-        let Some(free) = free.filter(|_| full) else {
-            *count += 1;
-            self.last_used.insert(key, now);
-            return Admitted { update: update.clone(), overflowed: None };
-        };
-        let mut update = update.clone();
-        for (label, value) in row.labels.iter().zip(&mut update.labels) {
-            if matches!(*label, "tenant" | "service") {
-                *value = Arc::from(OVERFLOW);
+        let is_free = |label: &&str| matches!(*label, "tenant" | "service");
+        let free = row.labels.iter().copied().find(is_free).filter(|_| full);
+        let mut labels = update.labels.clone();
+        if free.is_some() {
+            let replaced = row.labels.iter().zip(&mut labels).filter(|(label, _)| is_free(label));
+            replaced.for_each(|(_, value)| *value = Arc::from(OVERFLOW));
+        }
+        if let Some(cell) = self.families[update.metric as usize].cell(&labels) {
+            cell.write(update.value);
+            if free.is_none() {
+                *total += 1;
+                known.insert(labels, Known { last_used: now, cell });
             }
         }
-        Admitted { update, overflowed: Some(row.labels[free]) }
+        free
+    }
+}
+
+impl Family {
+    /// The series of these label values, made when there is none; none when there are too many or
+    /// too few of them.
+    fn cell(&self, labels: &[Arc<str>]) -> Option<Cell> {
+        match self {
+            Self::Counter(all) => all.get_metric_with_label_values(labels).ok().map(Cell::Counter),
+            Self::Gauge(all) => all.get_metric_with_label_values(labels).ok().map(Cell::Gauge),
+            Self::Histogram(all) => {
+                all.get_metric_with_label_values(labels).ok().map(Cell::Histogram)
+            }
+        }
+    }
+
+    fn remove(&self, labels: &[Arc<str>]) {
+        // A series that is already gone is what was wanted.
+        let _gone = match self {
+            Self::Counter(all) => all.remove_label_values(labels),
+            Self::Gauge(all) => all.remove_label_values(labels),
+            Self::Histogram(all) => all.remove_label_values(labels),
+        };
+    }
+}
+
+impl Cell {
+    fn write(&self, value: f64) {
+        match self {
+            Self::Counter(counter) => counter.inc_by(value.max(0.0)),
+            Self::Gauge(gauge) => gauge.set(value),
+            Self::Histogram(histogram) => histogram.observe(value),
+        }
     }
 }
 

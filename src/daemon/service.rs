@@ -18,6 +18,7 @@ use crate::pipeline::audit::{InstanceName, PolicyTextError, StartPosition as Aud
 use crate::pipeline::ingest::Ingest;
 use crate::pipeline::limits::{
     LOOKUP_BYTES_MAX, POLL_BYTES_MAX, POLL_RECORDS_MAX, SHARD_TICK_AGE_MS_MAX,
+    WATCH_COMMIT_INTERVAL_MS_MIN,
 };
 use crate::pipeline::metric::{Metric, MetricSeries, MetricUpdate};
 use crate::pipeline::redact::Redactor;
@@ -108,7 +109,9 @@ impl Service {
         }
         if let Some(measure) = self.settings.measure {
             for index in 0..self.settings.run.watch_shards {
-                let plan = self.plan("watch", index, self.watch_subscription());
+                let mut plan = self.plan("watch", index, self.watch_subscription());
+                let interval = &mut plan.config.commit_interval;
+                *interval = (*interval).max(Duration::from_millis(WATCH_COMMIT_INTERVAL_MS_MIN));
                 shards.push((plan.config.shard.clone(), plan.health.clone()));
                 let config = watch_config(&self.settings, measure);
                 supervisor

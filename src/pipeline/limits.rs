@@ -12,6 +12,10 @@ pub const TENANT_ID_BYTES_MAX: usize = 128;
 /// bounds both the stack and the work on hostile pairs.
 pub const JSON_DEPTH_MAX: usize = 24;
 
+/// Resources of one OTLP batch that are counted apart; collectors group by resource, and the rest
+/// share the last place, without tenant and service.
+pub const BATCH_RESOURCES_MAX: usize = 256;
+
 /// Fields are looked for in this much of a value; a logger writes them first, and the rest of a
 /// huge record is payload.
 pub const SCAN_BYTES_MAX: usize = 1024 * 1024;
@@ -146,6 +150,11 @@ pub const CAUGHT_UP_HOLD_MS: i64 = 3_000;
 
 /// Series one transaction counts apart; a flood of tenants goes to `_other`.
 pub const SERIES_PER_TRANSACTION_MAX: usize = 20_000;
+
+/// WATCH writes what has changed of its state with each transaction, and the deltas of busy series
+/// come with every transaction of SCRUB: five of those in one cost a fifth. Rules are judged each
+/// second.
+pub const WATCH_COMMIT_INTERVAL_MS_MIN: u64 = 500;
 
 /// Services one tenant has apart, so that a tenant inventing names crowds out only itself.
 pub const SERVICES_PER_TENANT_MAX: usize = 100;

@@ -49,8 +49,8 @@ impl Timestamp {
 const RFC3339_MILLIS_MIN: i64 = -62_167_219_200_000;
 const RFC3339_MILLIS_MAX: i64 = 253_402_207_200_000;
 
-/// One partition of one topic.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+/// One partition of one topic; ordered by topic, then number.
+#[derive(Clone, Debug, Eq)]
 pub struct TopicPartition {
     /// Topic name.
     pub topic: Arc<str>,
@@ -62,6 +62,38 @@ impl TopicPartition {
     /// The partition `partition` of `topic`.
     pub fn new(topic: impl Into<Arc<str>>, partition: i32) -> Self {
         Self { topic: topic.into(), partition }
+    }
+}
+
+/// As derived, but two that share a topic's text, as those of one daemon do, compare without it.
+impl PartialEq for TopicPartition {
+    fn eq(&self, other: &Self) -> bool {
+        self.partition == other.partition
+            && (Arc::ptr_eq(&self.topic, &other.topic) || self.topic == other.topic)
+    }
+}
+
+impl std::hash::Hash for TopicPartition {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.topic.hash(state);
+        self.partition.hash(state);
+    }
+}
+
+impl Ord for TopicPartition {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        let topics = if Arc::ptr_eq(&self.topic, &other.topic) {
+            std::cmp::Ordering::Equal
+        } else {
+            self.topic.cmp(&other.topic)
+        };
+        topics.then(self.partition.cmp(&other.partition))
+    }
+}
+
+impl PartialOrd for TopicPartition {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
     }
 }
 
@@ -241,6 +273,16 @@ impl RecordBatch {
     #[must_use]
     pub fn new(topic_partition: TopicPartition) -> Self {
         Self { topic_partition, bytes: Vec::new(), records: Vec::new(), headers: Vec::new() }
+    }
+
+    /// The batch emptied, with its memory, for records of `topic_partition`.
+    #[must_use]
+    pub fn recycled(mut self, topic_partition: TopicPartition) -> Self {
+        self.topic_partition = topic_partition;
+        self.bytes.clear();
+        self.records.clear();
+        self.headers.clear();
+        self
     }
 
     /// Topic and partition of every record in the batch.

@@ -176,3 +176,53 @@ fn a_canary_that_is_let_through_is_counted_and_told_without_its_value() {
     assert!(!leaked.stderr.contains("example.com"), "{}", leaked.stderr);
     assert_eq!(home.run(&["keys", "canaries"]).exit, 78);
 }
+
+#[test]
+fn an_otlp_batch_counts_each_log_record_under_its_resource() {
+    let home = Home::new();
+    let resource = |tenant: &str, service: &str, severities: &[u8]| {
+        let attribute = |key: &str, value: &str| {
+            format!(r#"{{"key":"{key}","value":{{"stringValue":"{value}"}}}}"#)
+        };
+        let logs: Vec<String> = severities
+            .iter()
+            .map(|number| {
+                format!(
+                    r#"{{"severityNumber":{number},"body":{{"stringValue":"asha@example.com"}}}}"#
+                )
+            })
+            .collect();
+        format!(
+            r#"{{"resource":{{"attributes":[{},{}]}},"scopeLogs":[{{"logRecords":[{}]}}]}}"#,
+            attribute("service.name", service),
+            attribute("tenant.id", tenant),
+            logs.join(",")
+        )
+    };
+    let batch = [
+        resource("acme", "api", &[9, 17]),
+        resource("acme", "worker", &[17, 21, 9]),
+        resource("asha@example.com", "api", &[17]),
+        resource("acme", "api", &[18]),
+    ];
+    let line = format!(r#"{{"resourceLogs":[{}]}}"#, batch.join(","));
+    let ran = home.pipe(&["pipe", "--out", "out"], line.as_bytes());
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    let metrics = fs::read_to_string(home.path("out/metrics.txt")).unwrap();
+    assert_clean(&metrics);
+    let count = |labels: &str| {
+        let line = format!("blotter_log_records_total{{{labels}}} ");
+        metrics.lines().find_map(|one| one.strip_prefix(&line)).unwrap_or("none").to_owned()
+    };
+    for (labels, expected) in [
+        (r#"service="api",severity="error",tenant="acme""#, "2"),
+        (r#"service="api",severity="info",tenant="acme""#, "1"),
+        (r#"service="worker",severity="error",tenant="acme""#, "1"),
+        (r#"service="worker",severity="fatal",tenant="acme""#, "1"),
+        (r#"service="worker",severity="info",tenant="acme""#, "1"),
+    ] {
+        assert_eq!(count(labels), expected, "{labels}: {metrics}");
+    }
+    let masked = metrics.lines().filter(|line| line.contains("log_records_total{"));
+    assert!(masked.into_iter().any(|line| line.contains("tenant=\"[email:")), "{metrics}");
+}

@@ -14,6 +14,7 @@ mod input;
 mod model;
 mod oracle;
 mod plan;
+mod reloading;
 mod rng;
 mod run;
 mod sabotage;

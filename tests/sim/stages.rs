@@ -10,17 +10,16 @@ use blotter::pipeline::audit::{
 };
 use blotter::pipeline::emit::{TopicNames, TopicTemplate, topic_name};
 use blotter::pipeline::ingest::{Ingest, IngestRules};
+use blotter::pipeline::redact::Redactor;
 use blotter::pipeline::redact::sentinel::Sampling;
-use blotter::pipeline::redact::{Policy, Redactor};
-use blotter::pipeline::scrub::{
-    AuditConfig, AuditPolicy, Canaries, MeasuresTarget, Scrub, ScrubConfig,
-};
+use blotter::pipeline::scrub::{AuditConfig, Canaries, MeasuresTarget, Scrub, ScrubConfig};
 use blotter::pipeline::step::Stage;
 use blotter::pipeline::watch::{Watch, WatchConfig};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::copier::Copier;
+use crate::reloading::{self, Reloading};
 
 pub(crate) const SOURCE: &str = "app.logs";
 pub(crate) const REDACTED: &str = "app.logs.redacted";
@@ -33,8 +32,6 @@ pub(crate) const ALERTS: &str = "blotter.alerts";
 /// Largest redacted record.
 const RECORD_BYTES_MAX: usize = 1 << 20;
 
-/// Compiling a policy takes longer than a whole run: all processes share it.
-static POLICY: LazyLock<Arc<Policy>> = LazyLock::new(|| Arc::new(Policy::default()));
 static INGEST: LazyLock<IngestRules> = LazyLock::new(IngestRules::default);
 
 /// The stand-in for SCRUB.
@@ -42,7 +39,7 @@ pub(crate) fn copier() -> Box<dyn Stage> {
     Box::new(Copier::new(REDACTED, AUDIT))
 }
 
-/// SCRUB, with measures when `measures` partitions are given.
+/// SCRUB, whose policy changes now and then, with measures when `measures` partitions are given.
 pub(crate) fn scrub(slot: &SlotConfig, measures: Option<i32>) -> Box<dyn Stage> {
     let deployment_key = DeploymentKey::from_seed(&[1; 32]);
     let deployment = Deployment::parse("sim").expect("a good name");
@@ -52,6 +49,7 @@ pub(crate) fn scrub(slot: &SlotConfig, measures: Option<i32>) -> Box<dyn Stage> 
     let instance_key = InstanceKey::from_seed(&seed, certificate).expect("it is the key's own");
     let instance_key = Arc::new(instance_key);
     let keyring = KeyringId::from_bytes([7; 8]);
+    let (policy, told) = reloading::first();
     let config = ScrubConfig {
         names: Arc::new(names()),
         record_bytes_max: RECORD_BYTES_MAX,
@@ -69,15 +67,15 @@ pub(crate) fn scrub(slot: &SlotConfig, measures: Option<i32>) -> Box<dyn Stage> 
             key: instance_key,
             instance: InstanceName::new(&slot.transactional_id),
             keyring,
-            policy: AuditPolicy::new(&POLICY).expect("the policy fits an entry"),
+            policy: told.clone(),
             heartbeat_ms: 5_000,
             receipts: true,
         }),
         measures: measures
             .map(|partitions| MeasuresTarget { topic: Arc::from(MEASURES), partitions }),
     };
-    let redactor = Redactor::new(Arc::clone(&POLICY));
-    Box::new(Scrub::new(config, Ingest::new(INGEST.clone()), redactor))
+    let redactor = Redactor::new(Arc::clone(policy));
+    Box::new(Reloading::new(Scrub::new(config, Ingest::new(INGEST.clone()), redactor)))
 }
 
 /// WATCH with one rule that an incident of the simulated services breaks.

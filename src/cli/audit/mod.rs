@@ -1,5 +1,6 @@
 //! `blotter audit`: verify, export and show the audit trail.
 
+mod policies;
 mod verify;
 
 use std::io::{BufWriter, Write};

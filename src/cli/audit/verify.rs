@@ -12,6 +12,7 @@ use super::super::exit::{Exit, Failure};
 use super::super::preview::{brokers_flag, connect, partitions};
 use super::super::records::{read_line, split_end};
 use super::super::{Common, print};
+use super::policies::Policies;
 use crate::daemon::keys::{deployment_public, instance_certificate};
 use crate::daemon::reader::{KafkaReader, TopicReader};
 use crate::pipeline::audit::{
@@ -117,6 +118,7 @@ struct Run {
     breaks: Vec<(Fault, i64, u64)>,
     /// Entries since the fault.
     unverified: u64,
+    policies: Policies,
     /// The head that the daemon committed, until it is seen.
     committed: Option<HeadRef>,
 }
@@ -136,6 +138,9 @@ impl Run {
             self.fault = self.verifier.as_mut().and_then(|new| new.push(place, entry).err());
         }
         let Some(verifier) = &self.verifier else { return };
+        if self.fault.is_none() {
+            self.policies.push(place, entry);
+        }
         if self.committed.is_some_and(|head| Some(head.head) == verifier.head()) {
             self.committed = None;
         }
@@ -176,6 +181,8 @@ impl Run {
             repaired: place(Some(next)),
             unverified,
         });
+        let remarks = self.policies.remarks().into_iter();
+        let remarks = remarks.map(|(at, what)| format!("{what} {}", place(Some(at))));
         let lost = |head: HeadRef| Problem {
             place: place(Some(head.stored.offset())),
             kind: "committed_head_absent",
@@ -189,7 +196,7 @@ impl Run {
             head,
             fault: fault.or_else(|| self.committed.map(lost)),
             breaks: breaks.collect(),
-            notes: Vec::new(),
+            notes: remarks.collect(),
         }
     }
 }

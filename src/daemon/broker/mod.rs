@@ -303,9 +303,9 @@ pub enum SendError {
 /// has been called for it.
 pub trait Broker {
     /// Waits at most `wait` for records or events, and returns as soon as there is at least one,
-    /// with whatever else is there already within the bounds of [`SlotConfig`]. Appends to
-    /// `batches` (at most one batch per partition, records in offset order, each offset once) and
-    /// to `events` (in the order in which they happened). Records of the same call come before its
+    /// with whatever else is there already within the bounds of [`SlotConfig`]. Puts into `batches`
+    /// what was read (at most one batch per partition, records in offset order, each offset once;
+    /// batches that were in it are used again or dropped) and appends to `events` (in the order in which they happened). Records of the same call come before its
     /// events. Only partitions that were started and neither paused nor revoked since give records.
     /// Also serves the producer's delivery reports.
     ///

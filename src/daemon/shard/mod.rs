@@ -186,6 +186,8 @@ pub struct Shard<B, S, C> {
     mode: Mode,
     partitions: BTreeMap<TopicPartition, Partition>,
     transaction: Transaction,
+    /// Of the last poll, to be filled again.
+    batches: Vec<RecordBatch>,
     outputs: Outputs,
     isolation: Isolation,
     pause_requests: Vec<(TopicPartition, PauseRequest)>,
@@ -213,6 +215,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             mode: Mode::Running,
             partitions: BTreeMap::new(),
             transaction: Transaction::default(),
+            batches: Vec::new(),
             outputs: Outputs::default(),
             isolation: Isolation::default(),
             pause_requests: Vec::new(),
@@ -257,7 +260,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         self.recover_when_due()?;
         self.advance_restores()?;
         self.retry_held()?;
-        let mut batches = Vec::new();
+        let mut batches = std::mem::take(&mut self.batches);
         let mut events = Vec::new();
         let wait = self.wait();
         self.broker.poll(wait, &mut batches, &mut events)?;
@@ -265,6 +268,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             batches.clear();
         }
         let taken = self.take_batches(&batches, stop);
+        self.batches = batches;
         self.settle(taken)?;
         for event in events {
             self.handle(event, stop)?;

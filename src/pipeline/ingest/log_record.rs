@@ -277,7 +277,30 @@ pub struct LogRecord<'a> {
     pub booking_value: Option<f64>,
     /// Whether the record is a piece of a longer line.
     pub partial: SplitLine,
-    /// How many log records of each severity the value holds, when it is a batch of them (OTLP); the
-    /// other fields are the first one's.
-    pub batch: Option<SeverityCounts>,
+    /// What the value holds when it is a batch of log records (OTLP), by resource; the other fields
+    /// are the first one's. Empty when it is one log record.
+    pub batch: Vec<ResourceLogs<'a>>,
+}
+
+/// The log records of one resource in a batch. **May hold personal data.**
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ResourceLogs<'a> {
+    /// The tenant.
+    pub tenant: Option<TenantClaim<'a>>,
+    /// The service.
+    pub service: Option<Field<'a>>,
+    /// Event time of the first one.
+    pub event_time: Option<Timestamp>,
+    /// How many of each severity.
+    pub severities: SeverityCounts,
+}
+
+impl ResourceLogs<'_> {
+    /// Counts those of `other` too.
+    pub(super) fn absorb(&mut self, other: &Self) {
+        self.event_time = self.event_time.or(other.event_time);
+        for (own, more) in self.severities.iter_mut().zip(other.severities) {
+            *own = own.saturating_add(more);
+        }
+    }
 }

@@ -47,14 +47,14 @@ use std::borrow::Cow;
 use self::collect::{Candidate, Collector, Source};
 use self::names::NameTable;
 use self::rules::{TenantSource, TopicRules};
-use super::limits::SCAN_BYTES_MAX;
+use super::limits::{BATCH_RESOURCES_MAX, SCAN_BYTES_MAX};
 use super::record::{Severity, SourceRecord};
 
 pub use explain::{Explanation, Finding, MaskedText};
 pub use kind::FieldKind;
 pub use log_record::{
-    Assurance, BotFact, Field, Format, HandoverReason, LogRecord, Rule, SplitLine, StaffAction,
-    TenantClaim, Tokens, Turn,
+    Assurance, BotFact, Field, Format, HandoverReason, LogRecord, ResourceLogs, Rule, SplitLine,
+    StaffAction, TenantClaim, Tokens, Turn,
 };
 pub use otlp::SeverityCounts;
 pub use rules::{
@@ -100,16 +100,17 @@ impl Ingest {
 }
 
 /// How a value was read, apart from its fields.
-#[derive(Clone, Copy, Debug)]
-struct Reading {
+#[derive(Clone, Debug)]
+struct Reading<'x> {
     format: Format,
     partial: SplitLine,
-    batch: Option<SeverityCounts>,
+    /// The resources of a batch, with what they count.
+    batch: Vec<(&'x str, SeverityCounts)>,
 }
 
-fn read<'x>(value: Option<&'x [u8]>, table: &NameTable, found: &mut Collector<'x>) -> Reading {
+fn read<'x>(value: Option<&'x [u8]>, table: &NameTable, found: &mut Collector<'x>) -> Reading<'x> {
     let Some(bytes) = value.filter(|bytes| !bytes.is_empty()) else {
-        return Reading { format: Format::Empty, partial: SplitLine::default(), batch: None };
+        return Reading { format: Format::Empty, partial: SplitLine::default(), batch: Vec::new() };
     };
     let (text, is_whole) = text_of(bytes);
     let body = text.trim_start_matches([' ', '\t', '\n', '\r', '\u{feff}']);
@@ -125,13 +126,13 @@ fn read<'x>(value: Option<&'x [u8]>, table: &NameTable, found: &mut Collector<'x
     reading
 }
 
-fn read_text<'x>(body: &'x str, table: &NameTable, found: &mut Collector<'x>) -> Reading {
+fn read_text<'x>(body: &'x str, table: &NameTable, found: &mut Collector<'x>) -> Reading<'x> {
     if body.starts_with(['{', '[']) && json::scan(body, table, found).is_ok() {
-        let batch = otlp::severities(body);
+        let batch = otlp::resources(body);
         return Reading { format: Format::Json, partial: SplitLine::default(), batch };
     }
     let (format, partial) = text::scan(body, table, found);
-    Reading { format, partial, batch: None }
+    Reading { format, partial, batch: Vec::new() }
 }
 
 /// The text fields are looked for in, and whether all of the value is UTF-8.
@@ -165,7 +166,7 @@ fn look_inside_message(table: &NameTable, found: &mut Collector<'_>) {
 fn build<'a>(
     record: &SourceRecord<'a>,
     rules: &'a TopicRules,
-    reading: &Reading,
+    reading: &Reading<'a>,
     found: &mut Collector<'a>,
 ) -> LogRecord<'a> {
     let table = &rules.table;
@@ -202,8 +203,40 @@ fn build<'a>(
         tokens,
         booking_value,
         partial: reading.partial,
-        batch: reading.batch,
+        batch: resources(record, rules, &reading.batch),
     }
+}
+
+/// Tenant, service and counts of each resource of a batch; equal ones are one.
+fn resources<'a>(
+    record: &SourceRecord<'a>,
+    rules: &'a TopicRules,
+    batch: &[(&'a str, SeverityCounts)],
+) -> Vec<ResourceLogs<'a>> {
+    let mut all: Vec<ResourceLogs<'a>> = Vec::new();
+    for (text, severities) in batch {
+        let mut found = Collector::new(false);
+        // What breaks off keeps what was found before the break.
+        let _broken = json::scan(text, &rules.table, &mut found);
+        let own = ResourceLogs {
+            tenant: tenant(record, rules, found.take(FieldKind::Tenant)),
+            service: found.take(FieldKind::Service).map(|found| field(found, &rules.table)),
+            event_time: found.event_time,
+            severities: *severities,
+        };
+        let same = |one: &ResourceLogs<'_>| one.tenant == own.tenant && one.service == own.service;
+        match all.iter().position(same) {
+            Some(at) => all[at].absorb(&own),
+            None if all.len() < BATCH_RESOURCES_MAX => all.push(own),
+            // The last place is for all that have no place of their own.
+            None => {
+                let last = all.last_mut().expect("the limit is above zero");
+                (last.tenant, last.service) = (None, None);
+                last.absorb(&own);
+            }
+        }
+    }
+    all
 }
 
 fn field<'a>(candidate: Candidate<'a>, table: &'a NameTable) -> Field<'a> {

@@ -1,5 +1,6 @@
-//! OTLP in JSON: one Kafka record holds many log records, of which ingest reports the first one's
-//! fields. Their severities are counted one by one, so that no error hides behind the first record.
+//! OTLP in JSON: one Kafka record holds the log records of several resources (services, tenants).
+//! Ingest reports the first log record's fields; the severities are counted one by one, under the
+//! resource they came from, so that no error hides behind the first record or another's name.
 //!
 //! Source: opentelemetry-proto, `logs/v1/logs.proto`, in the JSON mapping of the OTLP specification
 //! (`severityNumber` a number or the enum's name).
@@ -12,23 +13,23 @@ use crate::pipeline::record::Severity;
 /// Log records by severity, in the order of [`Severity::ALL`].
 pub type SeverityCounts = [u32; Severity::ALL.len()];
 
-/// The severities of the log records in `text`; `None` when it is no OTLP or holds none. What breaks
-/// off keeps what was counted before the break.
-pub(super) fn severities(text: &str) -> Option<SeverityCounts> {
-    let mut walk = Walk { text, at: 0, depth: 0, list: None, counts: [0; _], of_record: None };
-    if walk.next_byte()? != b'{' {
-        return None;
+/// The resources in `text` that have log records, each as the object it stands in; none when it is
+/// no OTLP. What breaks off keeps what was counted before the break.
+pub(super) fn resources(text: &str) -> Vec<(&str, SeverityCounts)> {
+    let mut walk = Walk { text, at: 0, depth: 1, start: None, ..Walk::default() };
+    if walk.is_otlp() != Some(true) {
+        return Vec::new();
     }
-    walk.at += 1;
-    if walk.next_byte()? != b'"' || walk.string()? != "resourceLogs" {
-        return None;
-    }
-    walk.depth = 1;
     while walk.step().is_some() {}
-    (walk.counts != [0; _]).then_some(walk.counts)
+    walk.end_resource(text.len());
+    walk.resources
 }
 
+/// Depth of a resource's object: in the list, in the whole.
+const RESOURCE_DEPTH: usize = 3;
+
 /// One pass over the text, strings stepped over as wholes.
+#[derive(Default)]
 struct Walk<'x> {
     text: &'x str,
     at: usize,
@@ -36,12 +37,24 @@ struct Walk<'x> {
     depth: usize,
     /// Depth inside the list of log records, while in one.
     list: Option<usize>,
+    /// Of the resource that is open, which starts here.
     counts: SeverityCounts,
+    start: Option<usize>,
     /// Severity of the log record that is open.
     of_record: Option<Severity>,
+    resources: Vec<(&'x str, SeverityCounts)>,
 }
 
 impl<'x> Walk<'x> {
+    /// Whether it begins as OTLP does. Leaves behind the first name.
+    fn is_otlp(&mut self) -> Option<bool> {
+        if self.next_byte()? != b'{' {
+            return None;
+        }
+        self.at += 1;
+        Some(self.next_byte()? == b'"' && self.string()? == "resourceLogs")
+    }
+
     fn step(&mut self) -> Option<()> {
         match self.next_byte()? {
             b'"' => {
@@ -52,7 +65,12 @@ impl<'x> Walk<'x> {
                 }
                 return Some(());
             }
-            b'{' | b'[' => self.depth += 1,
+            b'{' | b'[' => {
+                self.depth += 1;
+                if self.depth == RESOURCE_DEPTH {
+                    self.start = Some(self.at);
+                }
+            }
             b'}' | b']' => self.close()?,
             _ => {}
         }
@@ -78,6 +96,9 @@ impl<'x> Walk<'x> {
     }
 
     fn close(&mut self) -> Option<()> {
+        if self.depth == RESOURCE_DEPTH {
+            self.end_resource(self.at + 1);
+        }
         self.depth = self.depth.checked_sub(1)?;
         match self.list {
             Some(list) if self.depth == list => {
@@ -88,6 +109,14 @@ impl<'x> Walk<'x> {
             _ => {}
         }
         Some(())
+    }
+
+    fn end_resource(&mut self, end: usize) {
+        let counts = std::mem::take(&mut self.counts);
+        let text = self.start.take().and_then(|start| self.text.get(start..end));
+        if let (Some(text), true) = (text, counts != [0; _]) {
+            self.resources.push((text, counts));
+        }
     }
 
     /// The next byte that is no white space.
@@ -123,10 +152,14 @@ impl<'x> Walk<'x> {
 mod tests {
     use super::*;
 
-    fn counted(text: &str) -> Option<Vec<(Severity, u32)>> {
-        let counts = severities(text)?;
-        let pairs = Severity::ALL.into_iter().zip(counts);
-        Some(pairs.filter(|(_, count)| *count > 0).collect())
+    /// What each resource counted.
+    fn counted(text: &str) -> Vec<Vec<(Severity, u32)>> {
+        let all = resources(text).into_iter().map(|(own, counts)| {
+            assert!(own.starts_with('{'));
+            let pairs = Severity::ALL.into_iter().zip(counts);
+            pairs.filter(|(_, count)| *count > 0).collect()
+        });
+        all.collect()
     }
 
     #[test]
@@ -138,18 +171,19 @@ mod tests {
                 {"severityText":"ERROR","attributes":[{"key":"logRecords","value":{"arrayValue":{"values":[{"stringValue":"x"}]}}}]},
                 {"body":{"stringValue":"no severity"},"x":{"severityNumber":17}}]},
               {"logRecords":[{"severityNumber":"SEVERITY_NUMBER_WARN2"}, {"severityNumber":17,"severityText":"INFO"}]}]},
+            {"resource":{},"scopeLogs":[]},
             {"scopeLogs":[{"logRecords":[{"severityNumber":21},{"severityNumber":18}]}]}]}"#;
-        let expected = vec![
+        let first = vec![
             (Severity::Unknown, 1),
             (Severity::Info, 1),
             (Severity::Warn, 1),
-            (Severity::Error, 3),
-            (Severity::Fatal, 1),
+            (Severity::Error, 2),
         ];
-        assert_eq!(counted(text), Some(expected));
+        let last = vec![(Severity::Error, 1), (Severity::Fatal, 1)];
+        assert_eq!(counted(text), [first, last]);
         // What breaks off keeps what came before.
         let cut = &text[..text.find("SEVERITY_NUMBER_WARN2").unwrap()];
-        assert_eq!(counted(cut).unwrap().iter().map(|(_, count)| count).sum::<u32>(), 3);
+        assert_eq!(counted(cut)[0].iter().map(|(_, count)| count).sum::<u32>(), 3);
     }
 
     #[test]
@@ -164,7 +198,7 @@ mod tests {
             r#"["resourceLogs"]"#,
             r#"{"resourceLogs":]]]]}"#,
         ] {
-            assert_eq!(counted(text), None, "{text}");
+            assert!(counted(text).is_empty(), "{text}");
         }
     }
 }

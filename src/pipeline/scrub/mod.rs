@@ -2,6 +2,7 @@
 //! receipted, sealed and measured. SCRUB only orders the rooms; it owns source partitions.
 
 mod canary;
+mod part;
 mod partition;
 mod policy;
 mod take;

@@ -5,10 +5,10 @@ use crate::pipeline::audit::{
     TenantFact,
 };
 use crate::pipeline::emit::DeadLetter;
-use crate::pipeline::ingest::{self, SeverityCounts};
+use crate::pipeline::ingest;
 use crate::pipeline::measure::{BotFacts, DeltaBook, Fact, SessionTag};
 use crate::pipeline::metric::Metric;
-use crate::pipeline::record::{Severity, SourceRecord, Timestamp, TopicPartition};
+use crate::pipeline::record::{SourceRecord, Timestamp, TopicPartition};
 use crate::pipeline::redact::keyring::{KeyKind, Keyring, MissingEpoch};
 use crate::pipeline::redact::sentinel::leaks;
 use crate::pipeline::redact::{
@@ -16,6 +16,7 @@ use crate::pipeline::redact::{
 };
 use crate::pipeline::step::{Outputs, PartitionStop, RecordFailure};
 
+use super::part::Part;
 use super::partition::State;
 use super::tally::Tally;
 use super::{AuditConfig, Scrub};
@@ -64,13 +65,20 @@ impl Scrub {
             record_fate(state, record.offset, Fate::Forwarded, &raw);
         }
         advance(state, record.offset);
-        let severities = log.batch.unwrap_or_else(|| one_of(redacted.facts().severity));
-        count(&mut self.tally, record, &redacted, &severities);
+        let (whole, batch);
+        let parts = if log.batch.is_empty() {
+            whole = Part::whole(&redacted);
+            std::slice::from_ref(&whole)
+        } else {
+            batch = Part::of_batch(&log, &redacted, &mut self.redactor);
+            &batch
+        };
+        count(&mut self.tally, record, &redacted, parts);
         if self.config.sentinel.chooses(source.partition, record.offset) {
             look_for_leaks(&mut self.tally, self.redactor.policy(), &redacted);
         }
         if let Some(book) = &mut self.book {
-            measure(book, self.redactor.keyring(), &redacted, &severities, now);
+            measure(book, self.redactor.keyring(), &redacted, parts, now);
         }
         self.seal_if_full(source, now, outputs);
         Ok(())
@@ -275,21 +283,17 @@ fn total(report: &Report, kind: EntityKind) -> u32 {
     SurfaceClass::ALL.iter().map(|&class| report.count(kind, class)).sum()
 }
 
-/// A Kafka record that is one log record.
-fn one_of(severity: Severity) -> SeverityCounts {
-    let mut counts = [0; _];
-    counts[severity as usize] = 1;
-    counts
-}
-
 fn count(
     tally: &mut Tally,
     record: &SourceRecord<'_>,
     redacted: &RedactedRecord<'_>,
-    severities: &SeverityCounts,
+    parts: &[Part<'_>],
 ) {
     let tenant = redacted.tenant().map_or("", |tenant| tenant.as_str());
-    tally.records(tenant, redacted.fields().service.unwrap_or_default(), severities);
+    for part in parts {
+        let tenant = part.tenant.as_ref().map_or("", |tenant| tenant.as_str());
+        tally.records(tenant, part.service.as_deref().unwrap_or_default(), &part.severities);
+    }
     tally.bytes(record.size_bytes(), redacted.size_bytes());
     let report = redacted.report();
     if let Some(bot) = redacted.facts().bot {
@@ -329,29 +333,32 @@ fn measure(
     book: &mut DeltaBook,
     keyring: Option<&Keyring>,
     redacted: &RedactedRecord<'_>,
-    severities: &SeverityCounts,
+    parts: &[Part<'_>],
     now: Timestamp,
 ) {
-    let errors = Severity::ALL.iter().zip(severities).filter(|(severity, _)| severity.is_error());
     let bot = redacted.facts().bot.unwrap_or_default();
     let session = redacted.fields().session.zip(keyring).and_then(|(session, keyring)| {
         let key = keyring.key(redacted.tenant(), KeyKind::Session, redacted.timestamp()).ok()?;
         let mac = key.mac(session.as_bytes());
         Some(SessionTag(mac.first_chunk().copied().expect("a MAC has 32 bytes")))
     });
-    let fact = Fact {
-        tenant: redacted.tenant(),
-        service: redacted.fields().service,
-        records: severities.iter().sum(),
-        errors: errors.map(|(_, count)| count).sum(),
-        event_time: redacted.facts().event_time.unwrap_or_else(|| redacted.timestamp()),
-        session,
-        bot: BotFacts {
-            session_started: bot.session_started,
-            turn: bot.turn.is_some_and(|turn| turn.has_bot()),
-            fallback: bot.fallback,
-            handover: bot.handover.is_some(),
-        },
+    let mut bot = BotFacts {
+        session_started: bot.session_started,
+        turn: bot.turn.is_some_and(|turn| turn.has_bot()),
+        fallback: bot.fallback,
+        handover: bot.handover.is_some(),
     };
-    book.record(redacted.topic_partition(), &fact, now);
+    for part in parts {
+        let fact = Fact {
+            tenant: part.tenant.as_deref(),
+            service: part.service.as_deref(),
+            records: part.records(),
+            errors: part.errors(),
+            event_time: part.event_time,
+            session,
+            // What a bot reported is the first log record's.
+            bot: std::mem::take(&mut bot),
+        };
+        book.record(redacted.topic_partition(), &fact, now);
+    }
 }

@@ -1,9 +1,10 @@
 //! What the open transaction has counted, published when it stands.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use crate::pipeline::ingest::SeverityCounts;
+use crate::pipeline::limits::SERIES_PER_TRANSACTION_MAX;
 use crate::pipeline::metric::{Metric, MetricUpdate};
 use crate::pipeline::record::Severity;
 use crate::pipeline::redact::rule_names;
@@ -11,7 +12,10 @@ use crate::pipeline::redact::rule_names;
 /// Counts of one transaction. Keys are few: tenants and services seen within 100 ms.
 #[derive(Default)]
 pub(super) struct Tally {
-    records: BTreeMap<Arc<str>, BTreeMap<Arc<str>, [u64; Severity::ALL.len()]>>,
+    /// By tenant, then by service, of which a tenant has few. Names are kept from one transaction
+    /// to the next: the same ones come again.
+    records: HashMap<Arc<str>, Vec<Service>>,
+    services: usize,
     counts: BTreeMap<(Metric, Vec<Arc<str>>), u64>,
     /// By the bit of a rule.
     rules: BTreeMap<u32, u64>,
@@ -22,16 +26,16 @@ pub(super) struct Tally {
 impl Tally {
     /// Log records of a tenant and service (empty when unknown) by severity.
     pub(super) fn records(&mut self, tenant: &str, service: &str, severities: &SeverityCounts) {
-        // The names are seldom new: nothing is allocated for those that are not.
-        if !self.records.contains_key(tenant) {
-            self.records.insert(Arc::from(tenant), BTreeMap::new());
-        }
-        let services = self.records.get_mut(tenant).expect("just put in where it was missing");
-        if !services.contains_key(service) {
-            services.insert(Arc::from(service), Default::default());
-        }
-        let row = services.get_mut(service).expect("just put in where it was missing");
-        for (total, &count) in row.iter_mut().zip(severities) {
+        let known = match self.records.get_mut(tenant) {
+            Some(known) => known,
+            None => self.records.entry(Arc::from(tenant)).or_default(),
+        };
+        let at = known.iter().position(|own| &*own.name == service).unwrap_or_else(|| {
+            self.services += 1;
+            known.push(Service { name: Arc::from(service), counts: [0; Severity::ALL.len()] });
+            known.len() - 1
+        });
+        for (total, &count) in known[at].counts.iter_mut().zip(severities) {
             *total += u64::from(count);
         }
     }
@@ -61,19 +65,7 @@ impl Tally {
     /// Everything counted, and an empty tally.
     pub(super) fn take(&mut self) -> Vec<MetricUpdate> {
         let mut updates = Vec::new();
-        let records = std::mem::take(&mut self.records);
-        let rows = records.iter().flat_map(|(tenant, services)| {
-            services.iter().map(move |(service, row)| (tenant, service, row))
-        });
-        for (tenant, service, row) in rows {
-            for severity in Severity::ALL {
-                let count = row[severity as usize];
-                if count > 0 {
-                    let labels = [&**tenant, &**service, severity.name()];
-                    updates.push(Metric::LogRecords.update(&labels, as_value(count)));
-                }
-            }
-        }
+        self.take_records(&mut updates);
         for ((metric, labels), count) in std::mem::take(&mut self.counts) {
             updates.push(MetricUpdate { metric, labels, value: as_value(count) });
         }
@@ -89,6 +81,31 @@ impl Tally {
         }
         updates
     }
+
+    fn take_records(&mut self, updates: &mut Vec<MetricUpdate>) {
+        let severities = Severity::ALL.map(|severity| Arc::<str>::from(severity.name()));
+        for (tenant, services) in &mut self.records {
+            for service in services {
+                for (count, severity) in service.counts.iter_mut().zip(&severities) {
+                    let count = std::mem::take(count);
+                    if count > 0 {
+                        let labels = [tenant, &service.name, severity].map(Arc::clone).to_vec();
+                        let value = as_value(count);
+                        updates.push(MetricUpdate { metric: Metric::LogRecords, labels, value });
+                    }
+                }
+            }
+        }
+        if self.services > SERIES_PER_TRANSACTION_MAX {
+            self.records.clear();
+            self.services = 0;
+        }
+    }
+}
+
+struct Service {
+    name: Arc<str>,
+    counts: [u64; Severity::ALL.len()],
 }
 
 /// Counts within one transaction stay far below 2^53.

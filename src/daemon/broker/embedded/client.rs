@@ -314,6 +314,7 @@ impl Broker for EmbeddedBroker {
         batches: &mut Vec<RecordBatch>,
         events: &mut Vec<Event>,
     ) -> Result<(), BrokerError> {
+        batches.clear();
         self.line.conductor().before(&self.line.named("poll"));
         self.producer.deliver_some(&self.line);
         let cluster = self.line.cluster.clone();

@@ -37,6 +37,8 @@ pub(super) struct Member {
     /// A failed partition was assigned anew since the queue was last empty: a revocation that was
     /// already under way then has been answered by that, so it counts as lost.
     reassigned: bool,
+    /// Batches of earlier polls, to be filled again.
+    spare: Vec<RecordBatch>,
     /// A static member's way into the group.
     hand_over: Option<HandOver>,
     topics: Vec<String>,
@@ -63,6 +65,7 @@ impl Member {
             metadata: None,
             unanswered: None,
             reassigned: false,
+            spare: Vec::new(),
             hand_over: slot.instance_id.as_ref().map(|_| outside()),
             topics: subscription(&slot.subscription),
             clock,
@@ -96,6 +99,7 @@ impl Member {
         batches: &mut Vec<RecordBatch>,
         events: &mut Vec<Event>,
     ) -> Result<(), BrokerError> {
+        self.spare.append(batches);
         let clock = SystemClock::new();
         let mut taken = Taken { records: 0, bytes: 0 };
         let known = events.len();
@@ -142,7 +146,7 @@ impl Member {
         match consumer.poll(wait) {
             None => Ok(false),
             Some(Ok(message)) => {
-                take(&mut self.partitions, &message, taken, batches);
+                take(&mut self.partitions, &message, taken, batches, &mut self.spare);
                 Ok(true)
             }
             Some(Err(error)) => self.read_error(&error, helper, events).map(|()| true),

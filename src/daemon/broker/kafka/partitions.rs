@@ -34,6 +34,7 @@ pub(super) fn take(
     message: &BorrowedMessage<'_>,
     taken: &mut Taken,
     batches: &mut Vec<RecordBatch>,
+    spare: &mut Vec<RecordBatch>,
 ) {
     let Some(partition) = find(partitions, message.topic(), message.partition()) else { return };
     let State::Running { next, gave_records, .. } = &mut partition.state else { return };
@@ -45,7 +46,11 @@ pub(super) fn take(
     *next = offset + 1;
     *gave_records = true;
     let index = *partition.batch.get_or_insert_with(|| {
-        batches.push(RecordBatch::new(partition.topic_partition.clone()));
+        let of = partition.topic_partition.clone();
+        batches.push(match spare.pop() {
+            Some(used) => used.recycled(of),
+            None => RecordBatch::new(of),
+        });
         batches.len() - 1
     });
     let batch = &mut batches[index];

@@ -87,6 +87,7 @@ impl Broker for Script {
         if let Some(error) = world.fails("poll") {
             return Err(error);
         }
+        batches.clear();
         for (topic_partition, offset) in std::mem::take(&mut world.again) {
             let mut batch = RecordBatch::new(topic_partition);
             batch.push(offset, Timestamp::EPOCH, None, Some(b"r"), []);

@@ -199,23 +199,23 @@ impl DeltaBook {
             *scope = Scope::Other;
             self.overflow.tenant += 1;
         }
-        let services = self.scopes.entry(scope.clone()).or_default();
+        let services = match self.scopes.get_mut(scope) {
+            Some(services) => services,
+            None => self.scopes.entry(scope.clone()).or_default(),
+        };
         let mut service = service_text(fact.service);
-        if !services.contains_key(service.as_ref())
-            && (full || services.len() >= SERVICES_PER_TENANT_MAX)
-        {
-            service = OVERFLOW.into();
-        }
-        if service == OVERFLOW {
-            self.overflow.service += 1;
-        }
         let buckets = match services.get_mut(service.as_ref()) {
             Some(buckets) => buckets,
             None => {
-                self.series += 1;
-                services.entry(Arc::from(service.as_ref())).or_default()
+                if full || services.len() >= SERVICES_PER_TENANT_MAX {
+                    service = OVERFLOW.into();
+                }
+                let buckets = services.entry(Arc::from(service.as_ref())).or_default();
+                self.series += usize::from(buckets.is_empty());
+                buckets
             }
         };
+        self.overflow.service += u64::from(service == OVERFLOW);
         self.overflow.bucket += u64::from(!add_to_bucket(buckets, bucket, &fact.counts()));
     }
 
