@@ -71,14 +71,20 @@ metrics! {
     LogBytes, "blotter_log_bytes_total", Counter, ["direction"];
     #[doc = "Spans redacted, by kind, surface and tenant."]
     Redactions, "blotter_redactions_total", Counter, ["kind", "surface", "tenant"];
+    #[doc = "Values, keys and headers with something redacted in which the rule spoke, by rule (the names `blotter explain` shows)."]
+    RedactionRules, "blotter_redaction_rules_total", Counter, ["rule"];
     #[doc = "Records masked strictly because they could not be fully scanned, by reason."]
     RecordsMasked, "blotter_records_masked_total", Counter, ["reason"];
+    #[doc = "Values, keys and headers over the limits even when masked: nothing of them is left."]
+    RecordsTruncated, "blotter_records_truncated_total", Counter, [];
     #[doc = "Records sent to the dead letters, by reason."]
     RecordsRejected, "blotter_records_rejected_total", Counter, ["reason"];
     #[doc = "Leaks: values the independent sentinel found in output records (email, phone), and output records in which a planted value came out (canary)."]
     LeaksFound, "blotter_leaks_found_total", Counter, ["kind"];
     #[doc = "Tokens made with the deployment's default key because the tenant has none."]
     DefaultKeyTokens, "blotter_default_key_tokens_total", Counter, [];
+    #[doc = "Placeholders in the place of tokens, because the key was destroyed or there is no keyring."]
+    UnavailableKeyTokens, "blotter_unavailable_key_tokens_total", Counter, [];
     #[doc = "Times the settings were read again for their redaction rules (SIGHUP), by outcome (applied, loosened, unchanged, refused)."]
     PolicyReloads, "blotter_policy_reloads_total", Counter, ["outcome"];
     #[doc = "1 when the last reading of the redaction rules was good, 0 when it was refused and the rules before stay in force."]

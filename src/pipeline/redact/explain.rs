@@ -33,6 +33,15 @@ pub struct Considered {
     pub is_redacted: bool,
 }
 
+/// The names of the rules in a bit set ([`Report::rules`], [`Finding::rules`]).
+pub fn rule_names(bits: u64) -> impl Iterator<Item = &'static str> {
+    rules_of(bits).map(Rule::name)
+}
+
+fn rules_of(bits: u64) -> impl Iterator<Item = Rule> {
+    Rule::ALL.into_iter().filter(move |rule| bits & (1 << (*rule as u8)) != 0)
+}
+
 impl Redactor {
     /// What the redactor considers in `input` and why, in order: what it redacts
     /// ([`Redactor::findings`] afterwards) and what it lets stand. Values on an allow-list are no
@@ -58,15 +67,14 @@ impl Redactor {
 
 impl Considered {
     fn new(finding: &Finding, is_redacted: bool) -> Self {
-        let spoke = |rule: &&Rule| finding.rules & (1 << (**rule as u8)) != 0;
-        let weigh = |rule: &Rule| RuleWeight { name: rule.name(), weight: rule.weight() };
+        let weigh = |rule: Rule| RuleWeight { name: rule.name(), weight: rule.weight() };
         Self {
             kind: finding.kind,
             start: finding.start,
             end: finding.end,
             position: finding.position,
             score: finding.score,
-            rules: Rule::ALL.iter().filter(spoke).map(weigh).collect(),
+            rules: rules_of(finding.rules).map(weigh).collect(),
             is_redacted,
         }
     }

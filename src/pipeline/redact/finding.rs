@@ -235,6 +235,8 @@ pub struct Report {
     pub disposition: Disposition,
     /// Findings per kind (e-mail, phone, anything else) and surface class.
     pub found: [[u32; 5]; 3],
+    /// Bit set of the rules that spoke for or against what was found, see [`super::rule_names`].
+    pub rules: u64,
     /// Tokens written with the default key for a tenant that has none.
     pub default_keys: u32,
     /// Placeholders that stand where a token should: its key is destroyed, or there is no keyring.
@@ -255,6 +257,7 @@ impl Report {
                 *sum += count;
             }
         }
+        self.rules |= other.rules;
         self.default_keys += other.default_keys;
         self.unavailable_keys += other.unavailable_keys;
         self.truncated |= other.truncated;
@@ -275,6 +278,7 @@ impl Report {
     /// Counts one finding.
     pub fn add(&mut self, finding: &Finding) {
         self.found[kind_row(finding.kind)][SurfaceClass::of(finding.position) as usize] += 1;
+        self.rules |= finding.rules;
     }
 }
 

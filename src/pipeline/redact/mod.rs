@@ -46,7 +46,7 @@ pub mod policy;
 pub mod sentinel;
 pub mod token;
 
-pub use explain::{Considered, RuleWeight};
+pub use explain::{Considered, RuleWeight, rule_names};
 pub use finding::{
     Disposition, EntityKind, Finding, Partial, Position, Report, Scope, StrictReason, Surface,
     SurfaceClass,

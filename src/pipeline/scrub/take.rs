@@ -311,7 +311,10 @@ fn count(
         if let Disposition::StrictMasked(reason) = part.disposition {
             tally.add(Metric::RecordsMasked, &[reason.name()], 1);
         }
+        tally.add(Metric::RecordsTruncated, &[], u64::from(part.truncated));
         tally.add(Metric::DefaultKeyTokens, &[], u64::from(part.default_keys));
+        tally.add(Metric::UnavailableKeyTokens, &[], u64::from(part.unavailable_keys));
+        tally.rules(part.rules);
     }
 }
 

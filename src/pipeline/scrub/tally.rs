@@ -7,6 +7,7 @@ use crate::pipeline::ingest::SeverityCounts;
 use crate::pipeline::limits::SERIES_PER_TRANSACTION_MAX;
 use crate::pipeline::metric::{Metric, MetricUpdate};
 use crate::pipeline::record::Severity;
+use crate::pipeline::redact::rule_names;
 
 /// Counts of one transaction. Keys are few: tenants and services seen within 100 ms.
 #[derive(Default)]
@@ -16,6 +17,8 @@ pub(super) struct Tally {
     records: HashMap<Arc<str>, Vec<Service>>,
     services: usize,
     counts: BTreeMap<(Metric, Vec<Arc<str>>), u64>,
+    /// By the bit of a rule.
+    rules: BTreeMap<u32, u64>,
     bytes_in: u64,
     bytes_out: u64,
 }
@@ -43,6 +46,14 @@ impl Tally {
         self.bytes_out += written as u64;
     }
 
+    /// The rules that spoke in a part of a record, as a bit set.
+    pub(super) fn rules(&mut self, mut bits: u64) {
+        while bits != 0 {
+            *self.rules.entry(bits.trailing_zeros()).or_default() += 1;
+            bits &= bits - 1;
+        }
+    }
+
     /// Adds to any other counter.
     pub(super) fn add(&mut self, metric: Metric, labels: &[&str], count: u64) {
         if count > 0 {
@@ -57,6 +68,10 @@ impl Tally {
         self.take_records(&mut updates);
         for ((metric, labels), count) in std::mem::take(&mut self.counts) {
             updates.push(MetricUpdate { metric, labels, value: as_value(count) });
+        }
+        for (bit, count) in std::mem::take(&mut self.rules) {
+            let updates_of = |rule| Metric::RedactionRules.update(&[rule], as_value(count));
+            updates.extend(rule_names(1 << bit).map(updates_of));
         }
         for (direction, bytes) in [("in", &mut self.bytes_in), ("out", &mut self.bytes_out)] {
             if *bytes > 0 {
@@ -108,10 +123,13 @@ mod tests {
         tally.records("t", "s", &[0, 0, 0, 0, 0, 2, 0]);
         tally.add(Metric::RecordsMasked, &["too_long"], 1);
         tally.bytes(10, 8);
+        tally.rules(0b101);
+        tally.rules(0b1);
         let updates = tally.take();
         assert!(updates.contains(&Metric::LogRecords.update(&["t", "s", "error"], 2.0)));
         assert!(updates.contains(&Metric::LogBytes.update(&["out"], 8.0)));
-        assert_eq!(updates.len(), 4);
+        assert!(updates.contains(&Metric::RedactionRules.update(&["plus_valid"], 2.0)));
+        assert_eq!(updates.len(), 6);
         assert!(tally.take().is_empty());
     }
 }
