@@ -73,7 +73,8 @@ fn stopped_past_its_session_a_daemon_can_do_no_harm() {
         let point = POINTS[number % POINTS.len()];
         let mut sleeper = deployment.start("sleeper", Some(point));
         let second = (point == "during_rebalance").then(|| {
-            // A third member takes a partition away from the sleeper.
+            // A third member takes a partition away from the sleeper, once that has its half.
+            wait_until("the sleeper's half", 60, || sleeper.assigned() >= 3);
             deployment.feed(20);
             deployment.wait_for_all(60);
             deployment.start("third", None)

@@ -126,6 +126,7 @@ impl Deployment {
         }
         settings.extend(sets.iter().map(|set| (*set).to_owned()));
         let log = self.folder.join(format!("{name}.log"));
+        let log_from = fs::metadata(&log).map_or(0, |file| file.len());
         let mut command = Command::new("sh");
         command.args(["-c", GUARD, "guard", env!("CARGO_BIN_EXE_blotter"), "run", "--config"]);
         command.arg(self.folder.join("blotter.toml"));
@@ -144,7 +145,7 @@ impl Deployment {
         BufReader::new(stdout).read_line(&mut line).expect("the guard tells the pid");
         let process = Pid::from_raw(line.trim().parse().expect("a pid"));
         let stdin = guard.stdin.take();
-        Daemon { guard, stdin, process, marker, log }
+        Daemon { guard, stdin, process, marker, log, log_from }
     }
 
     /// Feeds `count` records, spread over the partitions, and waits until they are stored.
@@ -305,6 +306,8 @@ pub(crate) struct Daemon {
     process: Pid,
     marker: PathBuf,
     log: PathBuf,
+    /// Where in it this process began: those of one name share a file.
+    log_from: u64,
 }
 
 impl Daemon {
@@ -332,6 +335,14 @@ impl Daemon {
     /// Sends it a signal.
     pub(crate) fn signal(&self, signal: Signal) {
         kill(self.process, signal).expect("the daemon is there");
+    }
+
+    /// Source partitions it has been assigned since it started, those it lost again included.
+    pub(crate) fn assigned(&self) -> usize {
+        let log = fs::read(&self.log).unwrap_or_default();
+        let from = usize::try_from(self.log_from).expect("logs are small");
+        let own = String::from_utf8_lossy(log.get(from..).unwrap_or_default()).into_owned();
+        own.lines().filter(|line| line.contains("assigned") && line.contains("\"scrub-")).count()
     }
 
     /// Processor time of all its threads so far, user and system.
