@@ -148,6 +148,14 @@ fn enclosing_list(text: &[u8], at: usize) -> Option<(usize, usize)> {
 /// Whether `start..end` fills a field of a row (CSV, tab-separated, an array) beside a field that
 /// holds an e-mail address or a person's name.
 pub(in crate::pipeline::redact) fn is_beside_person(text: &[u8], start: usize, end: usize) -> bool {
+    // `Frau Kern (0171-1234567)`: a name, and digits in groups, which ids have not.
+    let is_grouped = !text[start..end].iter().all(u8::is_ascii_digit);
+    if let (Some(before), Some(b')')) = (text[..start].strip_suffix(b" ("), text.get(end))
+        && is_grouped
+        && ends_in_name(before)
+    {
+        return true;
+    }
     let is_edge = |byte: u8| matches!(byte, b' ' | b'"' | b'\'' | b'\\');
     let before = trim_end_of(&text[..start], |byte| is_edge(byte) || matches!(byte, b'+' | b'('));
     let behind_start = end + text[end..].iter().take(4).take_while(|byte| is_edge(**byte)).count();
