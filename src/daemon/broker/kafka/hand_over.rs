@@ -23,6 +23,12 @@ const LOOK_EVERY: Duration = Duration::from_millis(100);
 /// Past the session time-out the broker takes this long at most to notice that it has passed.
 const SESSION_GRACE: Duration = Duration::from_secs(2);
 
+/// Looks in a row that must find an orphan before a member inside leaves for it, and the pause
+/// between them: partitions of a topic that has just grown are nobody's until the group's leader
+/// has seen them, which takes half a minute.
+const ORPHANED_LOOKS: u32 = 8;
+const CONFIRM_EVERY: Duration = Duration::from_secs(5);
+
 /// Failed looks after which the member joins unseen: it is looked again once it is inside.
 const FAILED_LOOKS_MAX: u32 = 3;
 
@@ -54,6 +60,7 @@ pub(super) struct HandOver {
     /// From then on it joins whatever the group looks like. None once it has joined.
     join_at: Option<Duration>,
     failed_looks: u32,
+    orphaned_looks: u32,
     session_timeout: Duration,
     assigned: bool,
     told: bool,
@@ -66,6 +73,7 @@ impl HandOver {
             look_at: Some(now),
             join_at: Some(now + session_timeout + SESSION_GRACE),
             failed_looks: 0,
+            orphaned_looks: 0,
             session_timeout,
             assigned: false,
             told: false,
@@ -111,7 +119,12 @@ impl HandOver {
                 Step::Stay
             }
             (None, Ok(GroupRest::Orphans(orphans))) => {
-                orphans.into_iter().next().map_or(Step::Stay, Step::Leave)
+                self.orphaned_looks += 1;
+                if self.orphaned_looks >= ORPHANED_LOOKS {
+                    return orphans.into_iter().next().map_or(Step::Stay, Step::Leave);
+                }
+                self.look_at = Some(now + CONFIRM_EVERY);
+                Step::Stay
             }
             (None, _) => Step::Stay,
         }
@@ -279,9 +292,14 @@ mod tests {
         assert!(!door.takes_look(at(100)), "nothing to see before the assignment");
         door.assigned(at(1));
         assert!(!door.takes_look(at(12)) && door.takes_look(at(13)));
+        for look in 1..ORPHANED_LOOKS {
+            let now = at(13 + 5 * u64::from(look - 1));
+            assert_eq!(door.judge(Ok(orphans()), now), Step::Stay);
+            assert!(door.takes_look(now + CONFIRM_EVERY));
+        }
         let leave = Step::Leave(TopicPartition::new("logs", 1));
-        assert_eq!(door.judge(Ok(orphans()), at(13)), leave);
-        door.assigned(at(14));
+        assert_eq!(door.judge(Ok(orphans()), at(60)), leave);
+        door.assigned(at(61));
         assert!(!door.takes_look(at(100)), "later assignments are rebalances of the group");
     }
 
