@@ -15,7 +15,7 @@ use crate::pipeline::ingest::{Explanation, Rule};
 use crate::pipeline::limits::RECORD_BYTES_MAX;
 use crate::pipeline::record::SourceRecord;
 use crate::pipeline::redact::token::kind_name;
-use crate::pipeline::redact::{Considered, Disposition, Report, SurfaceClass};
+use crate::pipeline::redact::{Considered, Disposition, Report, Scope, SurfaceClass};
 
 /// Candidates that are let stand and are printed: a long record has thousands.
 const CANDIDATES_SHOWN_MAX: usize = 200;
@@ -50,7 +50,9 @@ pub(super) fn run(common: &Common, arguments: &ExplainArguments) -> Result<Exit,
 fn explain(lens: &mut Lens, record: &SourceRecord<'_>, show_values: bool) -> String {
     let value = record.value.unwrap_or_default();
     let facts = lens.facts(record);
-    let (report, considered) = lens.redactor().explain(&facts.scope(record), value);
+    let identities = facts.identities();
+    let scope = Scope { identities: &identities, ..facts.scope(record) };
+    let (report, considered) = lens.redactor().explain(&scope, value);
     let secrets: Vec<&[u8]> = lens
         .redactor()
         .findings()

@@ -9,7 +9,9 @@ use super::field_path::field_paths;
 use crate::pipeline::ingest::Ingest;
 use crate::pipeline::record::{SourceRecord, TenantId};
 use crate::pipeline::redact::token::kind_name;
-use crate::pipeline::redact::{Partial, Policy, Redactor, Report, Scope, Surface, SurfaceClass};
+use crate::pipeline::redact::{
+    Identity, Partial, Policy, Redactor, Report, Scope, Surface, SurfaceClass,
+};
 use crate::settings::Settings;
 
 /// Ingest and redaction with the settings' rules. Tokens need keys, which no command but the daemon
@@ -27,6 +29,14 @@ pub(super) struct Facts {
     pub(super) partial: Partial,
     /// Redacted.
     pub(super) service: Option<String>,
+    names: Vec<Name>,
+}
+
+/// A name that a record is known by.
+struct Name {
+    text: Value,
+    is_tenant: bool,
+    is_number: bool,
 }
 
 /// A finding of the last call, as far as it may be told.
@@ -117,7 +127,14 @@ impl Lens {
         let own = own.and_then(|claim| text(claim.id.as_str(), Surface::Identity));
         let tenant = self.tenant.clone().or_else(|| TenantId::new(&own?));
         let service = log.service.as_ref().and_then(|name| text(name.as_str(), Surface::Value));
-        Facts { tenant, partial: log.partial.into(), service }
+        let scope = Scope { tenant: tenant.as_ref(), ..scope_of(record) };
+        let names = self.redactor.identities(&scope, record, &log).into_iter().map(|name| Name {
+            text: Value(name.text.to_owned()),
+            is_tenant: name.is_tenant,
+            is_number: name.is_number,
+        });
+        let names = names.collect();
+        Facts { tenant, partial: log.partial.into(), service, names }
     }
 
     /// Redacts the value of `record` into `out`.
@@ -127,7 +144,8 @@ impl Lens {
         facts: &Facts,
         out: &mut Vec<u8>,
     ) -> Report {
-        let scope = facts.scope(record);
+        let identities = facts.identities();
+        let scope = Scope { identities: &identities, ..facts.scope(record) };
         self.redactor.redact_in(&scope, record.value.unwrap_or_default(), out)
     }
 
@@ -156,7 +174,17 @@ impl Lens {
 }
 
 impl Facts {
-    /// Where the record's value stands.
+    /// The names that the record is known by.
+    pub(super) fn identities<'n>(&'n self) -> Vec<Identity<'n>> {
+        let identity = |name: &'n Name| Identity {
+            text: name.text.reveal(),
+            is_tenant: name.is_tenant,
+            is_number: name.is_number,
+        };
+        self.names.iter().map(identity).collect()
+    }
+
+    /// Where the record's value stands, but for the record's own names.
     pub(super) fn scope<'a>(&'a self, record: &SourceRecord<'a>) -> Scope<'a> {
         Scope { tenant: self.tenant.as_ref(), partial: self.partial, ..scope_of(record) }
     }

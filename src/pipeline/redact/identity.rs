@@ -4,8 +4,9 @@
 use std::fmt;
 
 use super::engine::CONFIRMING_DIGITS;
-use super::finding::{EntityKind, Finding};
+use super::finding::{EntityKind, Finding, Scope, Surface};
 use super::phone::DIGITS_MIN;
+use super::redactor::Redactor;
 use crate::pipeline::ingest::{Field, LogRecord};
 use crate::pipeline::record::SourceRecord;
 
@@ -67,6 +68,26 @@ impl<'a> Identities<'a> {
     }
 }
 
+impl Redactor {
+    /// The names that the record `source` is known by and that may be addresses or numbers, for
+    /// [`Scope::identities`]. ([`super::RedactedRecord`] sees to them itself.)
+    pub fn identities<'a>(
+        &mut self,
+        scope: &Scope<'_>,
+        source: &SourceRecord<'a>,
+        log: &'a LogRecord<'_>,
+    ) -> Vec<Identity<'a>> {
+        let mut identities = Identities::of(source, log);
+        let scope = Scope { surface: Surface::Identity, identities: &[], ..*scope };
+        let mut out = Vec::new();
+        for (identity, _) in identities.undecided() {
+            let report = self.redact_in(&scope, identity.text.as_bytes(), &mut out);
+            identity.is_number = report.total() > 0;
+        }
+        identities.as_slice().to_vec()
+    }
+}
+
 impl Identity<'_> {
     /// Whether this may be an address or a number at all.
     pub(super) fn may_be_personal(text: &str) -> bool {
@@ -115,7 +136,36 @@ fn tail(text: &[u8]) -> Option<[u8; CONFIRMING_DIGITS]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::ingest::{Ingest, IngestRules};
+    use crate::pipeline::record::{Timestamp, TopicPartition};
     use crate::pipeline::redact::finding::Position;
+    use crate::pipeline::redact::plan::Region;
+    use crate::pipeline::redact::policy::Policy;
+
+    #[test]
+    fn a_session_of_digits_is_known_for_a_number() {
+        let at = TopicPartition::new("t", 0);
+        let source = |value: &'static str| SourceRecord {
+            topic_partition: &at,
+            offset: 0,
+            timestamp: Timestamp::EPOCH,
+            key: None,
+            value: Some(value.as_bytes()),
+            headers: &[],
+        };
+        let mut redactor = Redactor::new(Policy::for_regions(&[Region::parse("IN").unwrap()]));
+        let ingest = Ingest::new(IngestRules::default());
+        let mut is_number = |value| {
+            let source = source(value);
+            let log = ingest.parse(&source);
+            let found = redactor.identities(&Scope::default(), &source, &log);
+            found.iter().map(|identity| identity.is_number).collect::<Vec<_>>()
+        };
+        assert_eq!(is_number(r#"{"session_id":"919876543210"}"#), [true]);
+        assert_eq!(is_number(r#"{"session_id":"9876543210"}"#), [false]);
+        let none: [bool; 0] = [];
+        assert_eq!(is_number(r#"{"session_id":"be793e89-2cc3-4f99-9884-9c6a624a84bc"}"#), none);
+    }
 
     #[test]
     fn a_name_is_what_it_consists_of() {
