@@ -1,6 +1,8 @@
 //! Recognises records that are no text: masking digits inside them would break them and still leak
 //! what is compressed. They go to the dead letters by coordinates, with the name of their format.
 
+use super::token::token_at;
+
 /// The name of the binary format `bytes` are in; `None` for what may be text, in UTF-8 or nearly.
 #[must_use]
 pub fn not_text(bytes: &[u8]) -> Option<&'static str> {
@@ -91,8 +93,13 @@ fn varint(bytes: &[u8]) -> Option<(usize, &[u8])> {
     None
 }
 
-/// More than one byte in ten is no part of any text.
+/// More than one byte in ten is no part of any text, and none of it was written here: what is left of
+/// a text must not become binary by what was taken out.
 fn is_binary(sample: &[u8], control: usize) -> bool {
+    let mut brackets = memchr::memchr_iter(b'[', sample);
+    if brackets.any(|at| token_at(&sample[at..]).is_some()) {
+        return false;
+    }
     let broken: usize = sample.utf8_chunks().map(|chunk| chunk.invalid().len()).sum();
     (control + broken) * 10 > sample.len()
 }
@@ -112,6 +119,12 @@ fn trim_cut(sample: &[u8]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_left_of_a_text_is_text() {
+        assert_eq!(not_text(b"\x14[email]"), None);
+        assert_eq!(not_text(b"\x14[mail"), Some("binary"));
+    }
 
     #[test]
     fn text_is_text() {

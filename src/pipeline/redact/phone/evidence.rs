@@ -105,8 +105,11 @@ impl<'a> Evidence<'a> {
         if self.place.is_identity && is_all && score.has(Rule::BareHome) {
             score.add(Rule::IdentityNumber);
         }
-        if let Some(rule) = cue_behind(self.text, last) {
-            score.add(rule);
+        // With a calling code the number speaks for itself: no amount is written so.
+        match cue_behind(self.text, last) {
+            Some(Rule::Unit) if score.has(Rule::PlusValid) => {}
+            Some(rule) => score.add(rule),
+            None => {}
         }
         if self.is_beside_person(first, last) {
             score.add(Rule::RowNeighbour);
