@@ -63,8 +63,9 @@ impl Slot {
 
     /// Polls once and answers rebalances; everything else is kept.
     pub(crate) fn poll(&mut self) -> Result<(), BrokerError> {
-        let mut events = Vec::new();
-        self.broker.poll(Duration::from_millis(20), &mut self.batches, &mut events)?;
+        let (mut batches, mut events) = (Vec::new(), Vec::new());
+        self.broker.poll(Duration::from_millis(20), &mut batches, &mut events)?;
+        self.batches.append(&mut batches);
         for event in events {
             match &event {
                 Event::Assigned(partitions) => {
