@@ -129,7 +129,7 @@ impl Restore {
                     "{} could not be restored within {:?}",
                     context.topic_partition, context.config.budget
                 ),
-                command: "blotter topics check".to_owned(),
+                command: self.way_on().to_owned(),
             });
         }
         if self.is_queued() {
@@ -175,6 +175,16 @@ impl Restore {
                 self.state = state;
                 Progress::Waiting
             }
+        }
+    }
+
+    /// What an operator can do about a restore that did not end.
+    fn way_on(&self) -> &'static str {
+        if self.pending_since.is_some() {
+            // A coordinator that lost its state leaves a transaction open that no writer can end.
+            "kafka-transactions.sh find-hanging and abort, for a transaction that stays open"
+        } else {
+            "blotter topics check"
         }
     }
 
