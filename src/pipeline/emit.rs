@@ -211,6 +211,7 @@ impl Emitter {
             value: record.value(),
             headers: &headers,
             tracked: false,
+            forwarded: true,
         });
     }
 
@@ -231,6 +232,7 @@ impl Emitter {
             value: Some(stub.as_bytes()),
             headers: &headers,
             tracked: false,
+            forwarded: true,
         });
         let value = dead_letter_value(letter);
         outputs.push(OutputRecord {
@@ -241,6 +243,7 @@ impl Emitter {
             value: Some(&value),
             headers: &headers,
             tracked: false,
+            forwarded: false,
         });
     }
 
@@ -261,6 +264,7 @@ impl Emitter {
             value: Some(entry),
             headers: &[],
             tracked: is_seal,
+            forwarded: false,
         });
     }
 

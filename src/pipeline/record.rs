@@ -136,6 +136,12 @@ impl TenantId {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The id as shared text.
+    #[must_use]
+    pub const fn text(&self) -> &Arc<str> {
+        &self.0
+    }
 }
 
 impl fmt::Display for TenantId {

@@ -10,8 +10,9 @@ use std::sync::Arc;
 use super::metric::{MetricSeries, MetricUpdate};
 use super::record::{Header, RecordBatch, Timestamp, TopicPartition};
 
-/// Header that every record we write carries: the transactional id of its writer. A new owner of a
-/// partition reads it to end the transaction a dead owner left open.
+/// Header with the transactional id of a record's writer. A new owner of a partition reads it to end
+/// the transaction a dead owner left open: the first record of a transaction in a partition carries
+/// it, and each one that is not [forwarded](OutputRecord::forwarded).
 pub const WRITER_HEADER: &str = "w";
 
 /// One record to be produced.
@@ -31,6 +32,8 @@ pub struct OutputRecord<'a> {
     pub headers: &'a [Header<'a>],
     /// Set for a seal: the shard tells [`Stage::offsets`] at which offset it was stored.
     pub tracked: bool,
+    /// Set for a source record passed on, one of many of its partition.
+    pub forwarded: bool,
 }
 
 /// Records to be produced, held in one arena: filled by a stage, sent and cleared by the shard.
@@ -49,6 +52,7 @@ struct StoredOutput {
     value: Option<(usize, usize)>,
     headers: (usize, usize),
     tracked: bool,
+    forwarded: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -77,6 +81,7 @@ impl Outputs {
             value,
             headers,
             tracked: record.tracked,
+            forwarded: record.forwarded,
         });
     }
 
@@ -124,6 +129,7 @@ impl Outputs {
                 value: stored.value.map(|value| self.slice(value)),
                 headers: &headers,
                 tracked: stored.tracked,
+                forwarded: stored.forwarded,
             });
             if !taken {
                 return index;
@@ -387,6 +393,7 @@ mod tests {
                 value: Some(value),
                 headers: &headers,
                 tracked: false,
+                forwarded: false,
             });
         }
         let mut seen = Vec::new();

@@ -227,6 +227,7 @@ impl<'a, B: Bench> Session<'a, B> {
             value: Some(value.as_bytes()),
             headers: &[],
             tracked: true,
+            forwarded: false,
         };
         match self.broker.send(&record) {
             Ok(()) => {}

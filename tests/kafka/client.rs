@@ -163,6 +163,7 @@ fn records_pass_unchanged() {
             value,
             headers: &headers,
             tracked: false,
+            forwarded: false,
         };
         member.broker.send(&record).expect("queued");
     }

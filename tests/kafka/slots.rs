@@ -126,6 +126,7 @@ impl Slot {
             value: Some(value),
             headers: &[],
             tracked,
+            forwarded: false,
         };
         loop {
             match self.broker.send(&record) {

@@ -89,6 +89,7 @@ impl Copier {
             value: if dead.is_some() { Some(b"***") } else { copied.as_deref() },
             headers: &headers,
             tracked: false,
+            forwarded: false,
         });
         let open = partition.open.get_or_insert_with(|| Open {
             head: partition.head.clone(),
@@ -286,6 +287,7 @@ impl Partition {
             value: Some(entry.as_bytes()),
             headers: &[],
             tracked: true,
+            forwarded: false,
         });
         open.head.seq += 1;
         open.head.prev = leaf_hash(entry.as_bytes());

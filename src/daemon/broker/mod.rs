@@ -19,6 +19,7 @@
 pub mod embedded;
 
 pub mod kafka;
+mod naming;
 mod topic_filter;
 
 use std::fmt;
@@ -121,7 +122,7 @@ pub enum Event {
         /// Answer.
         result: Result<LookupAnswer, LookupFailure>,
     },
-    /// The answer to [`Broker::read_writer`]: the value of header `w` of the newest record that is
+    /// The answer to [`Broker::read_writer`]: the value of header `w` of the oldest record that is
     /// above the last stable offset; `None` when there is no such record or it has no such header.
     Writer {
         /// The question's ticket.
@@ -357,8 +358,8 @@ pub trait Broker {
     /// [`SlotConfig::lookup_bytes_max`] (at least one record, if there is one).
     fn lookup(&mut self, ticket: Ticket, topic_partition: &TopicPartition, lookup: Lookup);
 
-    /// Asks who wrote the newest record at or above the last stable offset of `topic_partition`,
-    /// reading uncommitted; answered by [`Event::Writer`].
+    /// Asks who began the transaction that holds the last stable offset of `topic_partition`, which is
+    /// the first record there that tells, reading uncommitted; answered by [`Event::Writer`].
     fn read_writer(&mut self, ticket: Ticket, topic_partition: &TopicPartition);
 
     /// Calls `init_transactions` with another slot's transactional id: aborts its open transaction
@@ -381,7 +382,7 @@ pub trait Broker {
 
     /// Queues one record into the open transaction, with the header
     /// [`WRITER_HEADER`](crate::pipeline::step::WRITER_HEADER) = own transactional id behind the
-    /// record's own. Its outcome shows in [`Broker::drain`]. With `partition: None` the partition is
+    /// record's own, where it has to name its writer. Its outcome shows in [`Broker::drain`]. With `partition: None` the partition is
     /// murmur2 of the key modulo the partition count, as in the Java client.
     ///
     /// # Errors

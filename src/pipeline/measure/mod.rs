@@ -8,6 +8,7 @@
 
 mod book;
 mod event_time;
+mod place;
 mod series;
 mod sessions;
 mod signal;
@@ -16,6 +17,7 @@ mod wire;
 
 pub use book::{BookOverflow, DeltaBook, MeasureOutput};
 pub use event_time::{Clock, ClockChange, EventTime, SourceMark};
+pub use place::{Place, Places};
 pub use series::{OVERFLOW, Scope, Series, murmur2, partition_of, service_text};
 pub use sessions::{Session, SessionChange, SessionSet};
 pub use signal::{BotFacts, Bucket, Counts, Fact, SIGNALS, SessionTag, Signal, SignalKind};

@@ -1,7 +1,8 @@
 //! The signals: named things to count, as data. A rule names them; a bucket holds one number each.
 
+use super::place::Place;
 use crate::pipeline::limits::BUCKET_MS;
-use crate::pipeline::record::{TenantId, Timestamp};
+use crate::pipeline::record::Timestamp;
 
 /// How a signal is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,11 +159,9 @@ impl BotFacts {
 
 /// What measuring needs of one redacted record.
 #[derive(Clone, Copy, Debug)]
-pub struct Fact<'a> {
-    /// Tenant, if the record names one.
-    pub tenant: Option<&'a TenantId>,
-    /// Service, redacted, if the record names one.
-    pub service: Option<&'a str>,
+pub struct Fact {
+    /// Tenant and service, as far as the record names them.
+    pub place: Place,
     /// Log records: one Kafka record may hold a batch of them.
     pub records: u32,
     /// Those among them of severity error or worse.
@@ -175,7 +174,7 @@ pub struct Fact<'a> {
     pub bot: BotFacts,
 }
 
-impl Fact<'_> {
+impl Fact {
     /// What this record adds to its bucket.
     #[must_use]
     pub fn counts(&self) -> Counts {

@@ -22,7 +22,7 @@ use crate::pipeline::audit::{
 };
 use crate::pipeline::emit::{Emitter, TopicNames};
 use crate::pipeline::ingest::Ingest;
-use crate::pipeline::measure::DeltaBook;
+use crate::pipeline::measure::{DeltaBook, Places};
 use crate::pipeline::metric::{Metric, MetricSeries, MetricUpdate};
 use crate::pipeline::record::{RecordBatch, Timestamp, TopicPartition};
 use crate::pipeline::redact::sentinel::Sampling;
@@ -108,6 +108,7 @@ pub struct Scrub {
     book: Option<DeltaBook>,
     partitions: BTreeMap<TopicPartition, Partition>,
     tally: Tally,
+    places: Places,
     /// Updates that wait for the next commit: alerts of a restore, a suspended transaction's.
     published_next: Vec<MetricUpdate>,
     suspended: Option<Suspended>,
@@ -136,6 +137,7 @@ impl Scrub {
             book,
             partitions: BTreeMap::new(),
             tally: Tally::default(),
+            places: Places::default(),
             published_next: Vec::new(),
             suspended: None,
             pauses: Vec::new(),
@@ -173,6 +175,7 @@ impl Scrub {
                 value: Some(&record.value),
                 headers: &[],
                 tracked: false,
+                forwarded: false,
             });
         }
         self.tally.add(Metric::LabelOverflow, &["tenant"], overflow.tenant);
@@ -352,7 +355,7 @@ impl Stage for Scrub {
 
     fn committed(&mut self) -> Vec<MetricUpdate> {
         let mut updates = std::mem::take(&mut self.published_next);
-        updates.extend(self.tally.take());
+        updates.extend(self.tally.take(&self.places));
         for (source, partition) in &mut self.partitions {
             let Some(state) = partition.committed() else { continue };
             self.config.restart.remove(source);
@@ -369,6 +372,7 @@ impl Stage for Scrub {
         if let Some(book) = &mut self.book {
             book.committed();
         }
+        self.places.trim();
         updates
     }
 
@@ -385,7 +389,7 @@ impl Stage for Scrub {
 
     fn suspend(&mut self) -> Vec<TopicPartition> {
         let mut updates = std::mem::take(&mut self.published_next);
-        updates.extend(self.tally.take());
+        updates.extend(self.tally.take(&self.places));
         let commits = self.partitions.values_mut().filter_map(Partition::suspend).collect();
         self.suspended = Some(Suspended { commits, updates });
         if let Some(book) = &mut self.book {

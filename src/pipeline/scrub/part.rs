@@ -3,26 +3,25 @@
 use std::borrow::Cow;
 
 use crate::pipeline::ingest::{LogRecord, ResourceLogs, SeverityCounts};
+use crate::pipeline::measure::{Place, Places};
 use crate::pipeline::record::{Severity, TenantId, Timestamp};
 use crate::pipeline::redact::{Disposition, RedactedRecord, Redactor, Scope, Surface};
 
 /// Log records of one tenant and service, redacted.
-pub(super) struct Part<'r> {
-    pub(super) tenant: Option<Cow<'r, TenantId>>,
-    pub(super) service: Option<Cow<'r, str>>,
+pub(super) struct Part {
+    pub(super) place: Place,
     pub(super) event_time: Timestamp,
     pub(super) severities: SeverityCounts,
 }
 
-impl<'r> Part<'r> {
+impl Part {
     /// A record that is one log record.
-    pub(super) fn whole(redacted: &'r RedactedRecord<'_>) -> Self {
+    pub(super) fn whole(redacted: &RedactedRecord<'_>, places: &mut Places) -> Self {
         let mut severities = [0; _];
         severities[redacted.facts().severity as usize] = 1;
         Self {
-            tenant: redacted.tenant().map(Cow::Borrowed),
-            service: redacted.fields().service.map(Cow::Borrowed),
-            event_time: redacted.facts().event_time.unwrap_or_else(|| redacted.timestamp()),
+            place: places.of(redacted.tenant(), redacted.fields().service),
+            event_time: event_time(redacted),
             severities,
         }
     }
@@ -31,28 +30,31 @@ impl<'r> Part<'r> {
     /// be scanned is none.
     pub(super) fn of_batch(
         log: &LogRecord<'_>,
-        redacted: &'r RedactedRecord<'_>,
+        redacted: &RedactedRecord<'_>,
         redactor: &mut Redactor,
+        places: &mut Places,
     ) -> Vec<Self> {
-        let whole = Self::whole(redacted);
         let part = |logs: &ResourceLogs<'_>| {
             let tenant = if logs.tenant == log.tenant {
-                whole.tenant.clone()
+                redacted.tenant().map(Cow::Borrowed)
             } else {
                 let claim = logs.tenant.as_ref().map(|claim| claim.id.as_str());
                 let id = claim.and_then(|id| text(redacted, redactor, Surface::Identity, None, id));
                 id.and_then(|id| TenantId::new(&id)).map(Cow::Owned)
             };
-            let service = if logs.service == log.service && tenant == whole.tenant {
-                whole.service.clone()
+            let tenant = tenant.as_deref();
+            let service = if logs.service == log.service && tenant == redacted.tenant() {
+                redacted.fields().service.map(Cow::Borrowed)
             } else {
                 let name = logs.service.as_ref().map(|name| name.as_str());
-                let of = tenant.as_deref();
-                name.and_then(|name| text(redacted, redactor, Surface::Value, of, name))
+                name.and_then(|name| text(redacted, redactor, Surface::Value, tenant, name))
                     .map(Cow::Owned)
             };
-            let event_time = logs.event_time.unwrap_or(whole.event_time);
-            Self { tenant, service, event_time, severities: logs.severities }
+            Self {
+                place: places.of(tenant, service.as_deref()),
+                event_time: logs.event_time.unwrap_or_else(|| event_time(redacted)),
+                severities: logs.severities,
+            }
         };
         log.batch.iter().map(part).collect()
     }
@@ -66,6 +68,10 @@ impl<'r> Part<'r> {
         let errors = all.filter(|(severity, _)| severity.is_error());
         errors.fold(0, |sum, (_, count)| sum.saturating_add(count))
     }
+}
+
+fn event_time(redacted: &RedactedRecord<'_>) -> Timestamp {
+    redacted.facts().event_time.unwrap_or_else(|| redacted.timestamp())
 }
 
 /// `text` redacted as a field of the record.

@@ -6,7 +6,7 @@ use crate::pipeline::audit::{
 };
 use crate::pipeline::emit::DeadLetter;
 use crate::pipeline::ingest;
-use crate::pipeline::measure::{BotFacts, DeltaBook, Fact, SessionTag};
+use crate::pipeline::measure::{BotFacts, DeltaBook, Fact, Places, SessionTag};
 use crate::pipeline::metric::Metric;
 use crate::pipeline::record::{SourceRecord, Timestamp, TopicPartition};
 use crate::pipeline::redact::keyring::{KeyKind, Keyring, MissingEpoch};
@@ -67,10 +67,10 @@ impl Scrub {
         advance(state, record.offset);
         let (whole, batch);
         let parts = if log.batch.is_empty() {
-            whole = Part::whole(&redacted);
+            whole = Part::whole(&redacted, &mut self.places);
             std::slice::from_ref(&whole)
         } else {
-            batch = Part::of_batch(&log, &redacted, &mut self.redactor);
+            batch = Part::of_batch(&log, &redacted, &mut self.redactor, &mut self.places);
             &batch
         };
         count(&mut self.tally, record, &redacted, parts);
@@ -78,7 +78,7 @@ impl Scrub {
             look_for_leaks(&mut self.tally, self.redactor.policy(), &redacted);
         }
         if let Some(book) = &mut self.book {
-            measure(book, self.redactor.keyring(), &redacted, parts, now);
+            measure(book, &self.places, self.redactor.keyring(), &redacted, parts, now);
         }
         self.seal_if_full(source, now, outputs);
         Ok(())
@@ -287,12 +287,11 @@ fn count(
     tally: &mut Tally,
     record: &SourceRecord<'_>,
     redacted: &RedactedRecord<'_>,
-    parts: &[Part<'_>],
+    parts: &[Part],
 ) {
     let tenant = redacted.tenant().map_or("", |tenant| tenant.as_str());
     for part in parts {
-        let tenant = part.tenant.as_ref().map_or("", |tenant| tenant.as_str());
-        tally.records(tenant, part.service.as_deref().unwrap_or_default(), &part.severities);
+        tally.records(part.place, &part.severities);
     }
     tally.bytes(record.size_bytes(), redacted.size_bytes());
     let report = redacted.report();
@@ -331,9 +330,10 @@ fn look_for_leaks(tally: &mut Tally, policy: &Policy, redacted: &RedactedRecord<
 
 fn measure(
     book: &mut DeltaBook,
+    places: &Places,
     keyring: Option<&Keyring>,
     redacted: &RedactedRecord<'_>,
-    parts: &[Part<'_>],
+    parts: &[Part],
     now: Timestamp,
 ) {
     let bot = redacted.facts().bot.unwrap_or_default();
@@ -350,8 +350,7 @@ fn measure(
     };
     for part in parts {
         let fact = Fact {
-            tenant: part.tenant.as_deref(),
-            service: part.service.as_deref(),
+            place: part.place,
             records: part.records(),
             errors: part.errors(),
             event_time: part.event_time,
@@ -359,6 +358,6 @@ fn measure(
             // What a bot reported is the first log record's.
             bot: std::mem::take(&mut bot),
         };
-        book.record(redacted.topic_partition(), &fact, now);
+        book.record(redacted.topic_partition(), places, &fact, now);
     }
 }

@@ -1,41 +1,34 @@
 //! What the open transaction has counted, published when it stands.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::pipeline::ingest::SeverityCounts;
 use crate::pipeline::limits::SERIES_PER_TRANSACTION_MAX;
-use crate::pipeline::metric::{Metric, MetricUpdate};
+use crate::pipeline::measure::{Place, Places};
+use crate::pipeline::metric::{Metric, MetricSeries, MetricUpdate};
 use crate::pipeline::record::Severity;
 use crate::pipeline::redact::rule_names;
 
-/// Counts of one transaction. Keys are few: tenants and services seen within 100 ms.
+/// Counts of one transaction.
 #[derive(Default)]
 pub(super) struct Tally {
-    /// By tenant, then by service, of which a tenant has few. Names are kept from one transaction
-    /// to the next: the same ones come again.
-    records: HashMap<Arc<str>, Vec<Service>>,
-    services: usize,
-    counts: BTreeMap<(Metric, Vec<Arc<str>>), u64>,
+    /// Log records by the number of their place.
+    records: Vec<[u64; Severity::ALL.len()]>,
+    counts: Counters,
     /// By the bit of a rule.
-    rules: BTreeMap<u32, u64>,
+    rules: HashMap<u32, u64>,
     bytes_in: u64,
     bytes_out: u64,
 }
 
 impl Tally {
-    /// Log records of a tenant and service (empty when unknown) by severity.
-    pub(super) fn records(&mut self, tenant: &str, service: &str, severities: &SeverityCounts) {
-        let known = match self.records.get_mut(tenant) {
-            Some(known) => known,
-            None => self.records.entry(Arc::from(tenant)).or_default(),
-        };
-        let at = known.iter().position(|own| &*own.name == service).unwrap_or_else(|| {
-            self.services += 1;
-            known.push(Service { name: Arc::from(service), counts: [0; Severity::ALL.len()] });
-            known.len() - 1
-        });
-        for (total, &count) in known[at].counts.iter_mut().zip(severities) {
+    /// Log records of a place by severity.
+    pub(super) fn records(&mut self, place: Place, severities: &SeverityCounts) {
+        if self.records.len() <= place.index() {
+            self.records.resize(place.index() + 1, [0; _]);
+        }
+        for (total, &count) in self.records[place.index()].iter_mut().zip(severities) {
             *total += u64::from(count);
         }
     }
@@ -57,18 +50,15 @@ impl Tally {
     /// Adds to any other counter.
     pub(super) fn add(&mut self, metric: Metric, labels: &[&str], count: u64) {
         if count > 0 {
-            let labels = labels.iter().map(|&label| Arc::from(label)).collect();
-            *self.counts.entry((metric, labels)).or_default() += count;
+            self.counts.add(metric, labels, count);
         }
     }
 
-    /// Everything counted, and an empty tally.
-    pub(super) fn take(&mut self) -> Vec<MetricUpdate> {
+    /// Everything counted, and an empty tally; `places` are those of the records.
+    pub(super) fn take(&mut self, places: &Places) -> Vec<MetricUpdate> {
         let mut updates = Vec::new();
-        self.take_records(&mut updates);
-        for ((metric, labels), count) in std::mem::take(&mut self.counts) {
-            updates.push(MetricUpdate { metric, labels, value: as_value(count) });
-        }
+        self.take_records(places, &mut updates);
+        self.counts.take(&mut updates);
         for (bit, count) in std::mem::take(&mut self.rules) {
             let updates_of = |rule| Metric::RedactionRules.update(&[rule], as_value(count));
             updates.extend(rule_names(1 << bit).map(updates_of));
@@ -82,30 +72,59 @@ impl Tally {
         updates
     }
 
-    fn take_records(&mut self, updates: &mut Vec<MetricUpdate>) {
+    fn take_records(&mut self, places: &Places, updates: &mut Vec<MetricUpdate>) {
         let severities = Severity::ALL.map(|severity| Arc::<str>::from(severity.name()));
-        for (tenant, services) in &mut self.records {
-            for service in services {
-                for (count, severity) in service.counts.iter_mut().zip(&severities) {
-                    let count = std::mem::take(count);
-                    if count > 0 {
-                        let labels = [tenant, &service.name, severity].map(Arc::clone).to_vec();
-                        let value = as_value(count);
-                        updates.push(MetricUpdate { metric: Metric::LogRecords, labels, value });
-                    }
+        let no_tenant = Arc::<str>::from("");
+        for (place, counts) in places.iter().zip(&mut self.records) {
+            for (count, severity) in counts.iter_mut().zip(&severities) {
+                let count = std::mem::take(count);
+                if count > 0 {
+                    let tenant = places.tenant(place).map_or(&no_tenant, |tenant| tenant.text());
+                    let labels = [tenant, places.service(place), severity].map(Arc::clone).to_vec();
+                    let value = as_value(count);
+                    updates.push(MetricUpdate { metric: Metric::LogRecords, labels, value });
                 }
             }
-        }
-        if self.services > SERIES_PER_TRANSACTION_MAX {
-            self.records.clear();
-            self.services = 0;
         }
     }
 }
 
-struct Service {
-    name: Arc<str>,
-    counts: [u64; Severity::ALL.len()],
+/// Counters by metric and labels. The series are kept when their counts are taken: the same ones
+/// come again.
+#[derive(Default)]
+struct Counters {
+    by_key: HashMap<Box<[u8]>, (MetricSeries, u64)>,
+    key: Vec<u8>,
+}
+
+impl Counters {
+    fn add(&mut self, metric: Metric, labels: &[&str], count: u64) {
+        self.key.clear();
+        self.key.push(metric as u8);
+        for label in labels {
+            self.key.extend_from_slice(&label.len().to_le_bytes());
+            self.key.extend_from_slice(label.as_bytes());
+        }
+        if let Some((_, sum)) = self.by_key.get_mut(&*self.key) {
+            *sum += count;
+        } else {
+            let labels = labels.iter().map(|&label| Arc::from(label)).collect();
+            self.by_key.insert(Box::from(&*self.key), ((metric, labels), count));
+        }
+    }
+
+    fn take(&mut self, updates: &mut Vec<MetricUpdate>) {
+        for ((metric, labels), count) in self.by_key.values_mut() {
+            let count = std::mem::take(count);
+            if count > 0 {
+                let (metric, labels, value) = (*metric, labels.clone(), as_value(count));
+                updates.push(MetricUpdate { metric, labels, value });
+            }
+        }
+        if self.by_key.len() > SERIES_PER_TRANSACTION_MAX {
+            self.by_key.clear();
+        }
+    }
 }
 
 /// Counts within one transaction stay far below 2^53.
@@ -116,20 +135,27 @@ fn as_value(count: u64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::record::TenantId;
 
     #[test]
     fn what_is_taken_is_gone() {
-        let mut tally = Tally::default();
-        tally.records("t", "s", &[0, 0, 0, 0, 0, 2, 0]);
+        let (mut tally, mut places) = (Tally::default(), Places::default());
+        let tenant = TenantId::new("t");
+        let place = places.of(tenant.as_ref(), Some("s"));
+        tally.records(place, &[0, 0, 0, 0, 0, 2, 0]);
+        tally.add(Metric::Redactions, &["email", "value", "a"], 1);
+        tally.add(Metric::Redactions, &["email", "value", "a"], 2);
+        tally.add(Metric::Redactions, &["email", "valu", "ea"], 1);
         tally.add(Metric::RecordsMasked, &["too_long"], 1);
         tally.bytes(10, 8);
         tally.rules(0b101);
         tally.rules(0b1);
-        let updates = tally.take();
+        let updates = tally.take(&places);
         assert!(updates.contains(&Metric::LogRecords.update(&["t", "s", "error"], 2.0)));
         assert!(updates.contains(&Metric::LogBytes.update(&["out"], 8.0)));
         assert!(updates.contains(&Metric::RedactionRules.update(&["plus_valid"], 2.0)));
-        assert_eq!(updates.len(), 6);
-        assert!(tally.take().is_empty());
+        assert!(updates.contains(&Metric::Redactions.update(&["email", "value", "a"], 3.0)));
+        assert_eq!(updates.len(), 8);
+        assert!(tally.take(&places).is_empty());
     }
 }

@@ -191,6 +191,7 @@ impl Watch {
             value: emission.value.as_deref(),
             headers: &headers,
             tracked: false,
+            forwarded: false,
         });
     }
 }
@@ -390,6 +391,7 @@ fn plain<'a>(
         value,
         headers: &[],
         tracked: false,
+        forwarded: false,
     }
 }
 

@@ -200,13 +200,13 @@ fn writer(
 ) -> Result<Option<String>, ModelError> {
     let (topic, index) = state.topic_mut(topic_partition)?;
     let log = topic.partitions.get(index).ok_or(ModelError::UnknownTopicOrPartition)?;
-    let mut newest = None;
+    let mut oldest = None;
     log.read(Isolation::ReadUncommitted, log.last_stable(), i64::MAX, |record| {
         let header = record.body.header(WRITER_HEADER);
-        newest = header.map(|value| String::from_utf8_lossy(value).into_owned());
-        true
+        oldest = header.map(|value| String::from_utf8_lossy(value).into_owned());
+        oldest.is_none()
     })?;
-    Ok(newest)
+    Ok(oldest)
 }
 
 fn failed(ticket: Ticket, question: &Question, failure: LookupFailure) -> Event {

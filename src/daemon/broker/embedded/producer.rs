@@ -9,6 +9,7 @@ use super::cluster::millis;
 use super::group::GroupMetadata;
 use super::log::Body;
 use super::transaction::ProducerHandle;
+use crate::daemon::broker::naming::Naming;
 use crate::daemon::broker::{BrokerError, BrokerErrorKind, SendError, SlotConfig};
 use crate::pipeline::limits::{EMBEDDED_QUEUE_BYTES_MAX, EMBEDDED_REQUEST_RECORDS_MAX};
 use crate::pipeline::record::{Header, Timestamp, TopicPartition};
@@ -33,6 +34,7 @@ pub(super) struct ProducerClient {
     deliveries: Vec<Delivery>,
     /// The first error of the open transaction: only a reset leads on from there.
     failure: Option<BrokerError>,
+    naming: Naming,
 }
 
 impl ProducerClient {
@@ -47,6 +49,7 @@ impl ProducerClient {
             queued_bytes: 0,
             deliveries: Vec::new(),
             failure: None,
+            naming: Naming::default(),
         }
     }
 
@@ -79,6 +82,7 @@ impl ProducerClient {
         }
         self.in_transaction = true;
         self.deliveries.clear();
+        self.naming.clear();
         Ok(())
     }
 
@@ -90,10 +94,11 @@ impl ProducerClient {
         if self.queued_bytes >= EMBEDDED_QUEUE_BYTES_MAX {
             return Err(SendError::QueueFull);
         }
-        let writer = Header { name: WRITER_HEADER, value: Some(self.transactional_id.as_bytes()) };
-        let body = Body::new(record.key, record.value)
-            .with_headers(record.headers)
-            .with_headers(&[writer]);
+        let mut body = Body::new(record.key, record.value).with_headers(record.headers);
+        if self.naming.names(record) {
+            let writer = Some(self.transactional_id.as_bytes());
+            body = body.with_headers(&[Header { name: WRITER_HEADER, value: writer }]);
+        }
         self.queued_bytes += body.size_bytes();
         self.queue.push_back(Queued {
             topic: Arc::clone(record.topic),

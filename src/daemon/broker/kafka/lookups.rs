@@ -31,10 +31,6 @@ const POLL: Duration = Duration::from_millis(10);
 /// behind it, and the one that frees it.
 const PENDING_WAIT: Duration = Duration::from_secs(1);
 
-/// How far below the end the newest uncommitted record is looked for first: control records stand
-/// between.
-const WRITER_TAIL_OFFSETS: i64 = 64;
-
 /// Something to find out or to do beside the loop.
 pub(super) enum Task {
     Lookup {
@@ -254,20 +250,14 @@ impl Clients {
 
     fn writer(&self, of: &TopicPartition) -> Result<Option<String>, LookupFailure> {
         let range = self.range(of)?;
-        let tail = range.lso.max(range.high - WRITER_TAIL_OFFSETS);
-        for from in [tail, range.lso] {
-            let mut newest = None;
-            if from < range.high {
-                self.scan(&self.uncommitted, of, from, range.high, |_, message| {
-                    newest = Some(writer_header(message));
-                    true
-                })?;
-            }
-            if let Some(writer) = newest {
-                return Ok(writer);
-            }
+        let mut oldest = None;
+        if range.lso < range.high {
+            self.scan(&self.uncommitted, of, range.lso, range.high, |_, message| {
+                oldest = writer_header(message);
+                oldest.is_none()
+            })?;
         }
-        Ok(None)
+        Ok(oldest)
     }
 
     /// Reads `of` from `from` to `end` (exclusive) until `visit` has enough; returns where to go

@@ -10,6 +10,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer, PurgeConfig};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
+use super::super::naming::Naming;
 use super::super::{
     BrokerError, BrokerErrorKind, Delivery, OffsetCommit, OutputRecord, SendError, SlotConfig,
     TopicPartition,
@@ -34,6 +35,7 @@ pub(super) struct Transactions {
     sent: u64,
     /// Topics of the tracked records sent since `begin`.
     tracked: Vec<Arc<str>>,
+    naming: Naming,
 }
 
 impl Transactions {
@@ -46,6 +48,7 @@ impl Transactions {
             deliveries: Arc::default(),
             sent: 0,
             tracked: Vec::new(),
+            naming: Naming::default(),
         }
     }
 
@@ -89,17 +92,21 @@ impl Transactions {
         self.deliveries.clear();
         self.sent = 0;
         self.tracked.clear();
+        self.naming.clear();
         Ok(())
     }
 
     pub(super) fn send(&mut self, record: &OutputRecord<'_>) -> Result<(), SendError> {
+        let names_writer = self.naming.names(record);
         let producer = self.ready("send")?;
         let mut headers = OwnedHeaders::new_with_capacity(record.headers.len() + 1);
         for header in record.headers {
             headers = headers.insert(Header { key: header.name, value: header.value });
         }
-        let writer = Some(self.transactional_id.as_str());
-        headers = headers.insert(Header { key: WRITER_HEADER, value: writer });
+        if names_writer {
+            let writer = Some(self.transactional_id.as_str());
+            headers = headers.insert(Header { key: WRITER_HEADER, value: writer });
+        }
         let opaque = if record.tracked { self.tracked.len() + 1 } else { 0 };
         let mut out = BaseRecord::<[u8], [u8], usize>::with_opaque_to(record.topic, opaque);
         out.headers = Some(headers);
@@ -119,6 +126,7 @@ impl Transactions {
                 Ok(())
             }
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                self.naming.clear();
                 Err(SendError::QueueFull)
             }
             Err((error, _)) => {

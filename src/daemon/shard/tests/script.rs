@@ -308,6 +308,7 @@ impl Echo {
                 value: Some(value.as_bytes()),
                 headers: &[],
                 tracked: false,
+                forwarded: false,
             });
         });
     }

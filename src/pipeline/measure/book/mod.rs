@@ -1,9 +1,11 @@
 //! SCRUB's side: what a transaction counted, per series and bucket, and how far its source
 //! partitions have been read.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use super::place::{Place, Places};
 use super::series::{OVERFLOW, Scope, Series, service_text};
 use super::signal::{Bucket, Counts, Fact, SessionTag};
 use super::wire::{Delta, Mark, MeasureRecord, SessionFact};
@@ -40,15 +42,38 @@ pub struct BookOverflow {
 #[derive(Debug)]
 pub struct DeltaBook {
     partitions: i32,
-    scopes: HashMap<Scope, Services>,
-    series: usize,
+    series: Vec<SeriesCounts>,
+    scopes: HashMap<Scope, ScopeState>,
+    /// By place: where its records count in this transaction.
+    cells: Vec<Option<Cell>>,
     sessions: HashMap<(Scope, SessionTag), Seen>,
     overflow: BookOverflow,
     marks: Marks,
     marks_committed: Marks,
 }
 
-type Services = HashMap<Arc<str>, Vec<(Option<Bucket>, Counts)>>;
+/// What one series has counted.
+#[derive(Debug)]
+struct SeriesCounts {
+    series: Series,
+    buckets: Vec<(Option<Bucket>, Counts)>,
+}
+
+/// A scope's series in this transaction.
+#[derive(Clone, Copy, Debug, Default)]
+struct ScopeState {
+    services: usize,
+    /// The number of its overflow series, if there is one.
+    overflow: Option<usize>,
+}
+
+/// The series of a place, and what the caps pushed aside of it.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    series: usize,
+    is_other_tenant: bool,
+    is_other_service: bool,
+}
 
 #[derive(Clone, Copy, Debug)]
 struct Seen {
@@ -91,8 +116,9 @@ impl DeltaBook {
         assert!(partitions > 0, "a topic has at least one partition");
         Self {
             partitions,
+            series: Vec::new(),
             scopes: HashMap::new(),
-            series: 0,
+            cells: Vec::new(),
             sessions: HashMap::new(),
             overflow: BookOverflow::default(),
             marks: Marks::default(),
@@ -114,8 +140,14 @@ impl DeltaBook {
         }
     }
 
-    /// Counts one record of `source`.
-    pub fn record(&mut self, source: &TopicPartition, fact: &Fact<'_>, now: Timestamp) {
+    /// Counts one record of `source`, whose place is one of `places`.
+    pub fn record(
+        &mut self,
+        source: &TopicPartition,
+        places: &Places,
+        fact: &Fact,
+        now: Timestamp,
+    ) {
         let ahead = fact.event_time.millis_since(now) > EVENT_TIME_AHEAD_MS_MAX;
         let time = if ahead { now } else { fact.event_time };
         if let Some(state) = self.marks.sources.get_mut(source) {
@@ -124,9 +156,14 @@ impl DeltaBook {
                 state.watermark = state.watermark.max(Some(time));
             }
         }
-        let mut scope = Scope::of(fact.tenant);
-        self.count(&mut scope, fact, Bucket::of(time));
+        let cell = self.cell(places, fact.place);
+        let series = &mut self.series[cell.series];
+        let has_time = add_to_bucket(&mut series.buckets, Bucket::of(time), &fact.counts());
+        self.overflow.tenant += u64::from(cell.is_other_tenant);
+        self.overflow.service += u64::from(cell.is_other_service);
+        self.overflow.bucket += u64::from(!has_time);
         if let Some(tag) = fact.session.filter(|_| fact.bot.any()) {
+            let scope = series.series.scope.clone();
             self.session(scope, tag, time, fact.bot.handover);
         }
     }
@@ -154,7 +191,7 @@ impl DeltaBook {
     /// Whether anything has been counted since the last drain.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.scopes.is_empty() && self.sessions.is_empty()
+        self.series.is_empty() && self.sessions.is_empty()
     }
 
     /// Takes out what the transaction has to send: per measures partition the deltas, and after
@@ -193,30 +230,44 @@ impl DeltaBook {
         self.marks = self.marks_committed.clone();
     }
 
-    fn count(&mut self, scope: &mut Scope, fact: &Fact<'_>, bucket: Bucket) {
-        let full = self.series >= SERIES_PER_TRANSACTION_MAX;
-        if full && !self.scopes.contains_key(scope) {
-            *scope = Scope::Other;
-            self.overflow.tenant += 1;
+    /// Where the records of `place` count in this transaction.
+    fn cell(&mut self, places: &Places, place: Place) -> Cell {
+        if let Some(Some(cell)) = self.cells.get(place.index()) {
+            return *cell;
         }
-        let services = match self.scopes.get_mut(scope) {
-            Some(services) => services,
-            None => self.scopes.entry(scope.clone()).or_default(),
-        };
-        let mut service = service_text(fact.service);
-        let buckets = match services.get_mut(service.as_ref()) {
-            Some(buckets) => buckets,
-            None => {
-                if full || services.len() >= SERVICES_PER_TENANT_MAX {
-                    service = OVERFLOW.into();
-                }
-                let buckets = services.entry(Arc::from(service.as_ref())).or_default();
-                self.series += usize::from(buckets.is_empty());
-                buckets
+        let cell = self.open(places, place);
+        if self.cells.len() <= place.index() {
+            self.cells.resize(place.index() + 1, None);
+        }
+        self.cells[place.index()] = Some(cell);
+        cell
+    }
+
+    fn open(&mut self, places: &Places, place: Place) -> Cell {
+        let mut scope = Scope::of(places.tenant(place));
+        let full = self.series.len() >= SERIES_PER_TRANSACTION_MAX;
+        let is_other_tenant = full && !self.scopes.contains_key(&scope);
+        if is_other_tenant {
+            scope = Scope::Other;
+        }
+        let state = self.scopes.entry(scope.clone()).or_default();
+        let own = service_text(Some(places.service(place)));
+        let is_other_service = own == OVERFLOW || full || state.services >= SERVICES_PER_TENANT_MAX;
+        if let Some(series) = state.overflow.filter(|_| is_other_service) {
+            return Cell { series, is_other_tenant, is_other_service };
+        }
+        let series = self.series.len();
+        state.services += 1;
+        let service = match own {
+            _ if is_other_service => {
+                state.overflow = Some(series);
+                Arc::from(OVERFLOW)
             }
+            Cow::Borrowed(_) => Arc::clone(places.service(place)),
+            Cow::Owned(escaped) => Arc::from(escaped),
         };
-        self.overflow.service += u64::from(service == OVERFLOW);
-        self.overflow.bucket += u64::from(!add_to_bucket(buckets, bucket, &fact.counts()));
+        self.series.push(SeriesCounts { series: Series { scope, service }, buckets: Vec::new() });
+        Cell { series, is_other_tenant, is_other_service }
     }
 
     fn session(&mut self, scope: Scope, tag: SessionTag, time: Timestamp, handover: bool) {
@@ -237,14 +288,13 @@ impl DeltaBook {
     fn take_entries(&mut self) -> BTreeMap<i32, (Vec<Delta>, Vec<SessionFact>)> {
         let mut all = BTreeMap::<(Arc<str>, Option<Bucket>), Counts>::new();
         let mut by_partition = BTreeMap::<i32, (Vec<Delta>, Vec<SessionFact>)>::new();
-        for (scope, services) in &self.scopes {
-            let deltas = &mut by_partition.entry(scope.partition(self.partitions)).or_default().0;
-            for (service, buckets) in services {
-                for &(bucket, counts) in buckets {
-                    all.entry((Arc::clone(service), bucket)).or_default().add_all(&counts);
-                    let series = Series::new(scope.clone(), Arc::clone(service));
-                    deltas.push(Delta { series, bucket, counts });
-                }
+        for SeriesCounts { series, buckets } in std::mem::take(&mut self.series) {
+            let partition = series.scope.partition(self.partitions);
+            let deltas = &mut by_partition.entry(partition).or_default().0;
+            for (bucket, counts) in buckets {
+                let service = Arc::clone(&series.service);
+                all.entry((service, bucket)).or_default().add_all(&counts);
+                deltas.push(Delta { series: series.clone(), bucket, counts });
             }
         }
         if !all.is_empty() {
@@ -270,8 +320,9 @@ impl DeltaBook {
     }
 
     fn clear_entries(&mut self) {
+        self.series.clear();
         self.scopes.clear();
-        self.series = 0;
+        self.cells.fill(None);
         self.sessions.clear();
     }
 }

@@ -14,10 +14,45 @@ fn source(partition: i32) -> TopicPartition {
     TopicPartition::new("app.logs", partition)
 }
 
-fn fact<'a>(tenant: Option<&'a TenantId>, service: &'a str, time: Timestamp) -> Fact<'a> {
+/// A book with the places of its records.
+struct Book(DeltaBook, Places);
+
+impl std::ops::Deref for Book {
+    type Target = DeltaBook;
+    fn deref(&self) -> &DeltaBook {
+        &self.0
+    }
+}
+
+impl std::ops::DerefMut for Book {
+    fn deref_mut(&mut self) -> &mut DeltaBook {
+        &mut self.0
+    }
+}
+
+impl Book {
+    fn new(partitions: i32) -> Self {
+        Self(DeltaBook::new(partitions), Places::default())
+    }
+
+    fn fact(&mut self, tenant: Option<&TenantId>, service: &str, time: Timestamp) -> Fact {
+        let place = self.1.of(tenant, Some(service));
+        Fact { place, ..fact_at(time) }
+    }
+
+    fn record(&mut self, source: &TopicPartition, fact: &Fact, now: Timestamp) {
+        self.0.record(source, &self.1, fact, now);
+    }
+
+    fn count(&mut self, tenant: Option<&TenantId>, service: &str, time: Timestamp, now: Timestamp) {
+        let fact = self.fact(tenant, service, time);
+        self.record(&source(0), &fact, now);
+    }
+}
+
+fn fact_at(time: Timestamp) -> Fact {
     Fact {
-        tenant,
-        service: Some(service),
+        place: Places::default().of(None, None),
         records: 1,
         errors: 0,
         event_time: time,
@@ -71,11 +106,11 @@ proptest! {
         let tenants: Vec<_> = ["a", "_b", "c"].map(|id| TenantId::new(id).unwrap()).into();
         let services = ["x", "_y", ""];
         let totals = |cut: usize| {
-            let mut book = DeltaBook::new(5);
+            let mut book = Book::new(5);
             book.assign(&source(0));
             let mut sums = BTreeMap::<(i32, Series, Option<Bucket>), Counts>::new();
             for (index, &(tenant, service, time, error)) in records.iter().enumerate() {
-                let mut fact = fact(tenants.get(tenant), services[service], at(time));
+                let mut fact = book.fact(tenants.get(tenant), services[service], at(time));
                 if error {
                     fact.errors = 1;
                 }
@@ -110,10 +145,10 @@ proptest! {
 
 #[test]
 fn an_event_time_far_ahead_counts_now_and_moves_no_mark() {
-    let mut book = DeltaBook::new(1);
+    let mut book = Book::new(1);
     book.assign(&source(0));
-    book.record(&source(0), &fact(None, "s", at(-70_000)), at(0));
-    book.record(&source(0), &fact(None, "s", at(300_001)), at(0));
+    book.count(None, "s", at(-70_000), at(0));
+    book.count(None, "s", at(300_001), at(0));
     let (outputs, _) = book.drain(at(0));
     let buckets: Vec<_> = deltas(&outputs).iter().map(|(_, d)| d.bucket).collect();
     assert!(buckets.contains(&Some(Bucket::of(at(0)))));
@@ -123,7 +158,7 @@ fn an_event_time_far_ahead_counts_now_and_moves_no_mark() {
 
 #[test]
 fn marks_go_to_every_partition_each_second_and_on_every_change() {
-    let mut book = DeltaBook::new(3);
+    let mut book = Book::new(3);
     assert_eq!(book.due(at(0)), None);
     book.assign(&source(0));
     book.assign(&source(1));
@@ -142,11 +177,11 @@ fn marks_go_to_every_partition_each_second_and_on_every_change() {
 
 #[test]
 fn caught_up_outlasts_single_records_but_not_a_backlog() {
-    let mut book = DeltaBook::new(1);
+    let mut book = Book::new(1);
     book.assign(&source(0));
     book.caught_up(&source(0), at(0));
     book.drain(at(0));
-    book.record(&source(0), &fact(None, "s", at(1)), at(100));
+    book.count(None, "s", at(1), at(100));
     assert_eq!(book.due(at(100)), Some(at(1_000)));
     assert_eq!(book.due(at(3_001)), Some(at(3_001)));
     assert!(!marks(&book.drain(at(3_001)).0)[0].1[0].caught_up);
@@ -154,15 +189,15 @@ fn caught_up_outlasts_single_records_but_not_a_backlog() {
 
 #[test]
 fn a_lost_transaction_leaves_nothing() {
-    let mut book = DeltaBook::new(1);
+    let mut book = Book::new(1);
     book.assign(&source(0));
-    book.record(&source(0), &fact(None, "s", at(0)), at(0));
+    book.count(None, "s", at(0), at(0));
     book.drain(at(0));
     book.committed();
-    book.record(&source(0), &fact(None, "s", at(60_000)), at(60_000));
+    book.count(None, "s", at(60_000), at(60_000));
     book.drain(at(60_000));
     book.discard();
-    book.record(&source(0), &fact(None, "s", at(70_000)), at(70_000));
+    book.count(None, "s", at(70_000), at(70_000));
     book.discard();
     assert!(book.is_empty());
     let (outputs, _) = book.drain(at(70_000));
@@ -173,9 +208,9 @@ fn a_lost_transaction_leaves_nothing() {
 #[test]
 fn a_session_leaves_once_per_transaction_with_its_earliest_times() {
     let tenant = TenantId::new("t").unwrap();
-    let mut book = DeltaBook::new(1);
+    let mut book = Book::new(1);
     book.assign(&source(0));
-    let mut bot = fact(Some(&tenant), "bot", at(20));
+    let mut bot = book.fact(Some(&tenant), "bot", at(20));
     bot.session = Some(SessionTag([7; 16]));
     book.record(&source(0), &bot, at(0));
     assert_eq!(sessions(&book.drain(at(0)).0), vec![]);
@@ -196,19 +231,19 @@ fn a_session_leaves_once_per_transaction_with_its_earliest_times() {
 
 #[test]
 fn floods_are_bounded_and_counted() {
-    let mut book = DeltaBook::new(2);
+    let mut book = Book::new(2);
     book.assign(&source(0));
     let bad = TenantId::new("bad").unwrap();
     for index in 0..SERVICES_PER_TENANT_MAX + 50 {
-        book.record(&source(0), &fact(Some(&bad), &format!("s{index}"), at(0)), at(0));
+        book.count(Some(&bad), &format!("s{index}"), at(0), at(0));
     }
     for index in 0..BUCKETS_PER_SERIES_PER_TRANSACTION_MAX + 20 {
         let time = at(-10_000 * i64::try_from(index).unwrap());
-        book.record(&source(0), &fact(Some(&bad), "s0", time), at(0));
+        book.count(Some(&bad), "s0", time, at(0));
     }
     for index in 0..SERIES_PER_TRANSACTION_MAX {
         let tenant = TenantId::new(&format!("t{index}")).unwrap();
-        book.record(&source(0), &fact(Some(&tenant), "s", at(0)), at(0));
+        book.count(Some(&tenant), "s", at(0), at(0));
     }
     let (outputs, overflow) = book.drain(at(0));
     assert_eq!(overflow.tenant, 101, "the bad tenant's services took that many places");
@@ -224,11 +259,11 @@ fn floods_are_bounded_and_counted() {
 
 #[test]
 fn the_worst_entries_fit_a_record() {
-    let mut book = DeltaBook::new(1);
+    let mut book = Book::new(1);
     for index in 0..MEASURE_ENTRIES_PER_RECORD_MAX * 2 {
         let id = format!("{}{index:04}", "\u{1}".repeat(124));
         let tenant = TenantId::new(&id).unwrap();
-        book.record(&source(0), &fact(Some(&tenant), &id, at(0)), at(0));
+        book.count(Some(&tenant), &id, at(0), at(0));
     }
     let (outputs, _) = book.drain(at(0));
     assert!(outputs.len() >= 2);

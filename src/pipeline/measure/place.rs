@@ -1,0 +1,123 @@
+//! [`Places`]: every tenant and service that counts go to, named once.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::pipeline::limits::SERIES_PER_TRANSACTION_MAX;
+use crate::pipeline::record::TenantId;
+
+/// A tenant and a service, by number. Holds until its [`Places`] are trimmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place(u32);
+
+impl Place {
+    /// Its number; numbers are given out one after another from 0.
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::try_from(self.0).expect("32 bits fit")
+    }
+}
+
+/// Tenants and services seen, so that a record's are looked up once for all that is counted. They
+/// are kept from one transaction to the next: the same ones come again.
+#[derive(Debug, Default)]
+pub struct Places {
+    /// By service first: a deployment has few, and their names stay in the processor's cache.
+    services: HashMap<Arc<str>, Tenants>,
+    names: Vec<(Option<TenantId>, Arc<str>)>,
+}
+
+#[derive(Debug, Default)]
+struct Tenants {
+    none: Option<Place>,
+    by_id: HashMap<TenantId, Place>,
+}
+
+impl Places {
+    /// The place of a tenant and a service; no service is the empty one.
+    ///
+    /// # Panics
+    /// After 2^32 places without a [trim](Places::trim).
+    pub fn of(&mut self, tenant: Option<&TenantId>, service: Option<&str>) -> Place {
+        let service = service.unwrap_or_default();
+        let known = self.services.get(service).and_then(|tenants| match tenant {
+            Some(tenant) => tenants.by_id.get(tenant).copied(),
+            None => tenants.none,
+        });
+        known.unwrap_or_else(|| self.add(tenant, service))
+    }
+
+    /// All places in the order of their numbers.
+    pub fn iter(&self) -> impl Iterator<Item = Place> + use<> {
+        (0..self.names.len()).map(|index| Place(u32::try_from(index).expect("numbered in add")))
+    }
+
+    /// The tenant of a place.
+    #[must_use]
+    pub fn tenant(&self, place: Place) -> Option<&TenantId> {
+        self.names[place.index()].0.as_ref()
+    }
+
+    /// The service of a place, empty for none.
+    #[must_use]
+    pub fn service(&self, place: Place) -> &Arc<str> {
+        &self.names[place.index()].1
+    }
+
+    /// Forgets all places when they have become too many. Only when nothing is counted under any.
+    pub fn trim(&mut self) {
+        if self.names.len() > SERIES_PER_TRANSACTION_MAX {
+            *self = Self::default();
+        }
+    }
+
+    fn add(&mut self, tenant: Option<&TenantId>, service: &str) -> Place {
+        let number = u32::try_from(self.names.len()).expect("places are trimmed long before");
+        let place = Place(number);
+        let known = self.services.get_key_value(service).map(|(name, _)| Arc::clone(name));
+        let service = known.unwrap_or_else(|| Arc::from(service));
+        let tenants = self.services.entry(Arc::clone(&service)).or_default();
+        match tenant {
+            Some(tenant) => {
+                tenants.by_id.insert(tenant.clone(), place);
+            }
+            None => tenants.none = Some(place),
+        }
+        self.names.push((tenant.cloned(), service));
+        place
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_tenant_and_a_service() {
+        let [a, b] = ["a", "b"].map(|id| TenantId::new(id).unwrap());
+        let mut places = Places::default();
+        let mut seen = Vec::new();
+        for tenant in [Some(&a), Some(&b), None] {
+            for service in ["x", "y", ""] {
+                let place = places.of(tenant, Some(service));
+                assert!(!seen.contains(&place));
+                seen.push(place);
+                assert_eq!(places.of(tenant, Some(service)), place);
+                assert_eq!((places.tenant(place), &**places.service(place)), (tenant, service));
+            }
+        }
+        assert_eq!(places.of(None, None), places.of(None, Some("")));
+        places.trim();
+        assert_eq!(places.of(Some(&a), Some("x")), seen[0]);
+    }
+
+    #[test]
+    fn too_many_places_are_forgotten() {
+        let mut places = Places::default();
+        for index in 0..=SERIES_PER_TRANSACTION_MAX {
+            places.of(None, Some(&index.to_string()));
+        }
+        places.trim();
+        assert_eq!(places.of(None, Some("again")).index(), 0);
+    }
+}
