@@ -145,7 +145,9 @@ impl TopicNames {
 pub struct Emitter {
     names: Arc<TopicNames>,
     routes: HashMap<Arc<str>, Route>,
-    text: Vec<u8>,
+    /// The one asked for last: records of one topic come one after another.
+    last: Option<(Arc<str>, Route)>,
+    source: SourceText,
     record_bytes_max: usize,
 }
 
@@ -176,7 +178,13 @@ impl Emitter {
     /// An emitter for `names`; no redacted record is larger than `record_bytes_max`.
     #[must_use]
     pub fn new(names: Arc<TopicNames>, record_bytes_max: usize) -> Self {
-        Self { names, routes: HashMap::new(), text: Vec::new(), record_bytes_max }
+        Self {
+            names,
+            routes: HashMap::new(),
+            last: None,
+            source: SourceText::default(),
+            record_bytes_max,
+        }
     }
 
     /// The redacted topic of a source topic.
@@ -200,16 +208,22 @@ impl Emitter {
     pub fn forward(&mut self, record: &RedactedRecord<'_>, outputs: &mut Outputs) {
         let topic_partition = record.topic_partition();
         let topic = self.route(&topic_partition.topic).redacted;
-        write_source(&mut self.text, topic_partition, record.offset());
-        let mut headers: Vec<Header<'_>> = record.headers().collect();
-        headers.push(Header { name: SOURCE_HEADER, value: Some(&self.text) });
+        self.source.write(topic_partition, record.offset());
+        let own = Header { name: SOURCE_HEADER, value: Some(&self.source.text) };
+        let all: Vec<Header<'_>>;
+        let headers = if record.headers().len() == 0 {
+            std::slice::from_ref(&own)
+        } else {
+            all = record.headers().chain([own]).collect();
+            &all
+        };
         outputs.push(OutputRecord {
             topic: &topic,
             partition: Some(topic_partition.partition),
             timestamp: Some(record.timestamp()),
             key: record.key(),
             value: record.value(),
-            headers: &headers,
+            headers,
             tracked: false,
             forwarded: true,
         });
@@ -218,9 +232,9 @@ impl Emitter {
     /// Sends a record to the dead letters by its coordinates and leaves a stub in its place.
     pub fn dead_letter(&mut self, letter: &DeadLetter<'_>, outputs: &mut Outputs) {
         let topic = self.route(&letter.topic_partition.topic).redacted;
-        write_source(&mut self.text, letter.topic_partition, letter.offset);
+        self.source.write(letter.topic_partition, letter.offset);
         let headers = [
-            Header { name: SOURCE_HEADER, value: Some(&self.text) },
+            Header { name: SOURCE_HEADER, value: Some(&self.source.text) },
             Header { name: DEAD_LETTER_HEADER, value: Some(letter.reason.as_bytes()) },
         ];
         let stub = dead_letter_stub(letter.reason);
@@ -239,7 +253,7 @@ impl Emitter {
             topic: &self.names.dead_letters,
             partition: None,
             timestamp: Some(letter.timestamp),
-            key: Some(&self.text),
+            key: Some(&self.source.text),
             value: Some(&value),
             headers: &headers,
             tracked: false,
@@ -269,14 +283,15 @@ impl Emitter {
     }
 
     fn route(&mut self, source: &Arc<str>) -> Route {
-        if let Some(route) = self.routes.get(source) {
+        if let Some((_, route)) = self.last.as_ref().filter(|(last, _)| Arc::ptr_eq(last, source)) {
             return route.clone();
         }
-        let route = Route {
+        let make = || Route {
             redacted: Arc::from(self.names.redacted.topic(source)),
             audit: Arc::from(self.names.audit.topic(source)),
         };
-        self.routes.insert(Arc::clone(source), route.clone());
+        let route = self.routes.entry(Arc::clone(source)).or_insert_with(make).clone();
+        self.last = Some((Arc::clone(source), route.clone()));
         route
     }
 }
@@ -308,10 +323,26 @@ pub fn source_offset(record: &SourceRecord<'_>) -> Option<i64> {
     text.rsplit_once('/')?.1.parse().ok()
 }
 
-fn write_source(text: &mut Vec<u8>, topic_partition: &TopicPartition, offset: i64) {
-    use std::io::Write;
-    text.clear();
-    write!(text, "{topic_partition}/{offset}").expect("writing to memory does not fail");
+/// `topic/partition/offset`, of which mostly the offset alone changes.
+#[derive(Default)]
+struct SourceText {
+    text: Vec<u8>,
+    partition: Option<TopicPartition>,
+    prefix_bytes: usize,
+}
+
+impl SourceText {
+    fn write(&mut self, topic_partition: &TopicPartition, offset: i64) {
+        use std::io::Write;
+        if self.partition.as_ref() != Some(topic_partition) {
+            self.text.clear();
+            write!(self.text, "{topic_partition}/").expect("writing to memory does not fail");
+            self.prefix_bytes = self.text.len();
+            self.partition = Some(topic_partition.clone());
+        }
+        self.text.truncate(self.prefix_bytes);
+        write!(self.text, "{offset}").expect("writing to memory does not fail");
+    }
 }
 
 #[cfg(test)]
