@@ -67,7 +67,8 @@ pub(super) fn run(common: &Common, arguments: &AlertsArguments) -> Result<Exit, 
     let (low, end) = reader.range(&state)?;
     reader.read(&state, low, end, &mut |record| {
         let header = record.headers.iter().find(|header| header.name == WRITER_HEADER);
-        writer = header.and_then(|header| String::from_utf8(header.value?.to_vec()).ok());
+        let name = header.and_then(|header| String::from_utf8(header.value?.to_vec()).ok());
+        writer = name.or_else(|| writer.take());
         reset.take(&record);
     })?;
     let (low, high) = reader.range(&measures)?;

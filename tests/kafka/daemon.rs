@@ -92,6 +92,14 @@ impl Deployment {
         deployment
     }
 
+    /// Puts `to` in the place of `from` in the settings file.
+    pub(crate) fn change_settings(&self, from: &str, to: &str) {
+        let path = self.folder.join("blotter.toml");
+        let text = fs::read_to_string(&path).expect("the settings were written");
+        assert!(text.contains(from), "{text}");
+        fs::write(path, text.replace(from, to)).expect("the settings can be written");
+    }
+
     /// Runs one command of the binary with the deployment's settings.
     pub(crate) fn command(&self, arguments: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_blotter"))

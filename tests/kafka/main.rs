@@ -8,6 +8,7 @@ mod conformance;
 mod daemon;
 mod harness;
 mod mock;
+mod operations;
 mod pipeline;
 mod slots;
 mod smoke;
