@@ -157,6 +157,25 @@ fn traffic_held_delayed_and_cut() {
 }
 
 #[test]
+fn the_only_broker_is_restarted() {
+    let cluster = Cluster::single();
+    let deployment = Deployment::new(Admin { brokers: cluster.brokers() }, 3, "");
+    let mut daemon = deployment.start("a", None);
+    for _ in 0..2 {
+        deployment.feed(300);
+        deployment.wait_for_all(60);
+        deployment.feed(200);
+        cluster.stop(1);
+        cluster.restart(1);
+        deployment.feed(100);
+        deployment.wait_for_all(120);
+        daemon.assert_running();
+    }
+    assert_eq!(daemon.terminate(), Some(0), "{}", daemon.log());
+    deployment.verify();
+}
+
+#[test]
 fn three_brokers_lose_leader_and_coordinators() {
     let cluster = Cluster::three();
     let admin = Admin { brokers: cluster.brokers() };

@@ -61,6 +61,11 @@ impl Cluster {
         self.node(id).kill();
     }
 
+    /// Ends node `id` (from 1) in good order and keeps its data.
+    pub(crate) fn stop(&self, id: usize) {
+        self.node(id).stop();
+    }
+
     /// Sends a signal to node `id` (from 1).
     pub(crate) fn signal(&self, id: usize, signal: Signal) {
         self.node(id).signal(signal);

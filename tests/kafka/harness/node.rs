@@ -13,6 +13,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::jars;
+use super::wait::wait_until;
 
 /// Starts "$@" with its output in $LOG and prints its pid; when standard input closes kills it and,
 /// unless a line said to keep them, removes the data in $DATA.
@@ -117,6 +118,18 @@ impl Node {
         let _ = stdin.write_all(b"keep\n");
         drop(stdin);
         running.guard.wait().expect("the guard ends");
+    }
+
+    /// Ends the process in good order (SIGTERM) and keeps its data.
+    pub(crate) fn stop(&mut self) {
+        self.signal(Signal::SIGTERM);
+        let broker = self.running.as_ref().expect("the node runs").broker;
+        wait_until("the broker's end", 60, || {
+            let stat = fs::read_to_string(format!("/proc/{broker}/stat")).unwrap_or_default();
+            // Until its guard asks for its exit code it is a zombie.
+            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with('Z'))
+        });
+        self.kill();
     }
 
     /// Sends a signal, such as SIGSTOP, SIGCONT or SIGTERM, to the broker.
