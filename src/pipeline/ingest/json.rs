@@ -1,12 +1,10 @@
 //! One pass over JSON text: no tree, no allocation, lenient. It finds values at named paths and
 //! leaves validation to nobody: what breaks off keeps what was found before the break.
 
-use std::borrow::Cow;
-
 use memchr::memchr2;
 
 use super::collect::{Collector, Raw, RawKind};
-use super::names::{NameTable, Position};
+use super::names::{Folded, NameTable, Position};
 use crate::pipeline::limits::JSON_DEPTH_MAX;
 
 /// The text is not JSON from here on.
@@ -20,15 +18,7 @@ pub(super) fn scan<'x>(
     table: &NameTable,
     out: &mut Collector<'x>,
 ) -> Result<(), Broken> {
-    let mut scanner = Scanner {
-        text,
-        bytes: text.as_bytes(),
-        at: 0,
-        table,
-        out,
-        path: [""; JSON_DEPTH_MAX],
-        path_len: 0,
-    };
+    let mut scanner = Scanner { text, bytes: text.as_bytes(), at: 0, table, out, path: Vec::new() };
     match scanner.token()? {
         b'{' => scanner.object(Position::TOP, 0),
         b'[' => scanner.array(Position::TOP, 0),
@@ -42,9 +32,16 @@ struct Scanner<'x, 's> {
     at: usize,
     table: &'s NameTable,
     out: &'s mut Collector<'x>,
-    /// Keys from the top to here, for `explain`.
-    path: [&'x str; JSON_DEPTH_MAX],
-    path_len: usize,
+    /// Keys from the top to here, when they are asked for.
+    path: Vec<&'x str>,
+}
+
+/// Where a string stands, without its quotes.
+#[derive(Clone, Copy)]
+struct Quoted {
+    start: usize,
+    end: usize,
+    escaped: bool,
 }
 
 impl<'x> Scanner<'x, '_> {
@@ -56,6 +53,17 @@ impl<'x> Scanner<'x, '_> {
 
     fn members(&mut self, position: Position, depth: usize) -> Result<(), Broken> {
         loop {
+            if let Some((folded, key)) = self.compact_key() {
+                self.at = key.end + 2;
+                if self.table.may_hold(folded) {
+                    let text = &self.bytes[key.start..key.end];
+                    let child = self.table.step_folded(position, text, folded);
+                    self.child(child, key, depth)?;
+                } else {
+                    self.skip_value()?;
+                }
+                continue;
+            }
             match self.token()? {
                 b'"' => {
                     let key = self.string()?;
@@ -72,34 +80,58 @@ impl<'x> Scanner<'x, '_> {
         }
     }
 
-    fn member(&mut self, position: Position, key: Raw<'x>, depth: usize) -> Result<(), Broken> {
-        let child = match key.decoded() {
-            Cow::Borrowed(key) => self.table.step(position, key.as_bytes()),
-            Cow::Owned(key) => self.table.step(position, key.as_bytes()),
+    #[inline(always)]
+    fn member(&mut self, position: Position, key: Quoted, depth: usize) -> Result<(), Broken> {
+        let child = if key.escaped {
+            self.table.step(position, unescape(self.text_of(key)).as_bytes())
+        } else {
+            self.table.step(position, &self.bytes[key.start..key.end])
         };
-        self.path[self.path_len] = key.text;
-        self.path_len += 1;
+        self.child(child, key, depth)
+    }
+
+    /// The value of `key`, which leads to `child`.
+    #[inline(always)]
+    fn child(&mut self, child: Position, key: Quoted, depth: usize) -> Result<(), Broken> {
+        if child.is_dead() {
+            return self.skip_value();
+        }
+        if !self.out.wants_paths() {
+            return self.value(child, depth + 1);
+        }
+        self.path.push(self.text_of(key));
         let outcome = self.value(child, depth + 1);
-        self.path_len -= 1;
+        self.path.pop();
         outcome
     }
 
-    #[inline]
     fn value(&mut self, position: Position, depth: usize) -> Result<(), Broken> {
-        match self.token()? {
+        let raw = match self.token()? {
             b'"' => {
-                let raw = self.string()?;
-                self.offer(position, raw);
-                Ok(())
+                let string = self.string()?;
+                let kind = RawKind::String { escaped: string.escaped };
+                Raw { text: self.text_of(string), kind }
             }
-            b'{' if self.is_open(position, depth) => self.object(position, depth),
-            b'[' if self.is_open(position, depth) => self.array(position, depth),
-            b'{' | b'[' => self.skip_nested(),
+            b'{' if self.is_open(position, depth) => return self.object(position, depth),
+            b'[' if self.is_open(position, depth) => return self.array(position, depth),
+            b'{' | b'[' => return self.skip_nested(),
             _ => {
-                let raw = self.scalar()?;
-                self.offer(position, raw);
-                Ok(())
+                let start = self.at;
+                let kind = self.scalar()?;
+                Raw { text: &self.text[start..self.at], kind }
             }
+        };
+        self.offer(position, raw);
+        Ok(())
+    }
+
+    /// Steps over a value that means nothing.
+    #[inline]
+    fn skip_value(&mut self) -> Result<(), Broken> {
+        match self.token()? {
+            b'"' => self.string().map(drop),
+            b'{' | b'[' => self.skip_nested(),
+            _ => self.scalar().map(drop),
         }
     }
 
@@ -114,7 +146,7 @@ impl<'x> Scanner<'x, '_> {
                 }
                 b',' => self.at += 1,
                 b'{' if self.is_open(position, depth + 1) => self.element(position, depth + 1)?,
-                _ => self.value(Position::DEAD, depth + 1)?,
+                _ => self.skip_value()?,
             }
         }
     }
@@ -127,7 +159,8 @@ impl<'x> Scanner<'x, '_> {
             self.at = start;
             return self.object(position, depth);
         }
-        match self.string()?.text {
+        let name = self.string()?;
+        match self.text_of(name) {
             "key" => {
                 self.colon()?;
                 if self.token()? == b'"' {
@@ -141,7 +174,7 @@ impl<'x> Scanner<'x, '_> {
             "value" => {
                 self.colon()?;
                 let value_at = self.at;
-                self.value(Position::DEAD, depth + 1)?;
+                self.skip_value()?;
                 if self.next_key_is("key")? && self.token()? == b'"' {
                     let key = self.string()?;
                     let end = std::mem::replace(&mut self.at, value_at);
@@ -162,7 +195,11 @@ impl<'x> Scanner<'x, '_> {
             return Ok(false);
         }
         self.at += 1;
-        if self.token()? != b'"' || self.string()?.text != key {
+        if self.token()? != b'"' {
+            return Ok(false);
+        }
+        let name = self.string()?;
+        if self.text_of(name) != key {
             return Ok(false);
         }
         self.colon()?;
@@ -178,9 +215,21 @@ impl<'x> Scanner<'x, '_> {
         for id in self.table.names_at(position) {
             let name = self.table.name(*id);
             if !(name.weak && position.among_attributes) {
-                self.out.offer(*id, name, position.depth, raw, &self.path[..self.path_len]);
+                self.out.offer(*id, name, position.depth, raw, &self.path);
             }
         }
+    }
+
+    /// A short key with its colon as most writers write it behind another member. Stays.
+    #[inline(always)]
+    fn compact_key(&self) -> Option<(Folded, Quoted)> {
+        let [b',', b'"', rest @ ..] = self.bytes.get(self.at..)?.first_chunk::<20>()? else {
+            return None;
+        };
+        let (folded, len) = Folded::before_quote(rest.first_chunk()?)?;
+        let start = self.at + 2;
+        let key = Quoted { start, end: start + len, escaped: false };
+        (rest[len + 1] == b':').then_some((folded, key))
     }
 
     /// The next byte that is no white space.
@@ -195,6 +244,7 @@ impl<'x> Scanner<'x, '_> {
         }
     }
 
+    #[inline]
     fn colon(&mut self) -> Result<(), Broken> {
         if self.token()? != b':' {
             return Err(Broken);
@@ -205,7 +255,7 @@ impl<'x> Scanner<'x, '_> {
 
     /// At the opening quote. Leaves behind the closing one.
     #[inline(always)]
-    fn string(&mut self) -> Result<Raw<'x>, Broken> {
+    fn string(&mut self) -> Result<Quoted, Broken> {
         let start = self.at + 1;
         let mut at = start;
         let mut escaped = false;
@@ -218,26 +268,27 @@ impl<'x> Scanner<'x, '_> {
             at += 2;
         }
         self.at = at + 1;
-        Ok(Raw { text: &self.text[start..at], kind: RawKind::String { escaped } })
+        Ok(Quoted { start, end: at, escaped })
     }
 
-    /// A number, `true`, `false` or `null`, or whatever stands in their place.
-    fn scalar(&mut self) -> Result<Raw<'x>, Broken> {
-        let start = self.at;
-        let rest = &self.bytes[start..];
-        let len = rest
-            .iter()
-            .position(|byte| matches!(byte, b',' | b'}' | b']' | b' ' | b'\t' | b'\n' | b'\r'))
-            .ok_or(Broken)?;
-        self.at += len;
-        let text = self.text.get(start..self.at).ok_or(Broken)?;
-        let kind = match rest.first() {
-            Some(b'-' | b'0'..=b'9') => RawKind::Number,
-            Some(b't' | b'f') if matches!(text, "true" | "false") => RawKind::Bool,
-            Some(b'n') if text == "null" => RawKind::Null,
-            _ => return Err(Broken),
-        };
-        Ok(Raw { text, kind })
+    #[inline]
+    fn text_of(&self, string: Quoted) -> &'x str {
+        &self.text[string.start..string.end]
+    }
+
+    /// Steps over a number, `true`, `false` or `null`, or whatever stands in their place.
+    #[inline]
+    fn scalar(&mut self) -> Result<RawKind, Broken> {
+        let rest = &self.bytes[self.at..];
+        let ends = |byte: &u8| ENDS_SCALAR[usize::from(*byte)];
+        let text = &rest[..rest.iter().position(ends).ok_or(Broken)?];
+        self.at += text.len();
+        match text {
+            [b'-' | b'0'..=b'9', ..] => Ok(RawKind::Number),
+            b"true" | b"false" => Ok(RawKind::Bool),
+            b"null" => Ok(RawKind::Null),
+            _ => Err(Broken),
+        }
     }
 
     /// At `{` or `[`: steps over everything up to its end, however deep, without recursion.
@@ -261,24 +312,43 @@ impl<'x> Scanner<'x, '_> {
     }
 }
 
+/// What a number or a word ends with.
+const ENDS_SCALAR: [bool; 256] = {
+    let ends = b",}] \t\n\r";
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < ends.len() {
+        table[ends[at] as usize] = true;
+        at += 1;
+    }
+    table
+};
+
 /// Keys and most values are short: eight bytes a step beat a call into a vector routine, which takes
 /// over for the long ones.
-#[inline]
+#[inline(always)]
 pub(super) fn quote_or_backslash(bytes: &[u8], from: usize) -> Option<usize> {
-    const SHORT_BYTES: usize = 32;
+    const SHORT_BYTES: usize = 48;
+    let mut rest = bytes.get(from..)?;
     let mut at = from;
-    while let Some(word) = bytes.get(at..at + 8) {
-        let word = u64::from_le_bytes(word.try_into().expect("the slice is eight bytes long"));
+    while let Some((word, behind)) = rest.split_first_chunk() {
+        let word = u64::from_le_bytes(*word);
         let found = bytes_equal(word, b'"') | bytes_equal(word, b'\\');
         if found != 0 {
             return Some(at + found.trailing_zeros() as usize / 8);
         }
+        rest = behind;
         at += 8;
         if at - from >= SHORT_BYTES {
             break;
         }
     }
-    memchr2(b'"', b'\\', bytes.get(at..)?).map(|found| at + found)
+    far_quote_or_backslash(rest).map(|found| at + found)
+}
+
+#[inline(never)]
+fn far_quote_or_backslash(bytes: &[u8]) -> Option<usize> {
+    memchr2(b'"', b'\\', bytes)
 }
 
 /// The high bit of each byte of `word` that is `byte`; exact up to the first one.

@@ -60,12 +60,13 @@ impl SeriesTable {
     /// Adds `counts`; a series beyond the caps is counted in its tenant's `_other`, or in
     /// everybody's.
     pub fn add(&mut self, series: &Series, bucket: Bucket, counts: &Counts) -> Placed {
-        let placed = self.place(series);
-        let buckets = self.buckets_mut(&placed.series);
-        match buckets.binary_search_by_key(&bucket, |&(at, _)| at) {
-            Ok(index) => buckets[index].1.add_all(counts),
-            Err(index) => buckets.insert(index, (bucket, *counts)),
+        let services = self.scopes.get_mut(&series.scope);
+        if let Some(known) = services.and_then(|services| services.get_mut(&series.service)) {
+            add_to(known, bucket, counts);
+            return Placed { series: series.clone(), overflowed: false };
         }
+        let placed = self.place(series);
+        add_to(self.buckets_mut(&placed.series), bucket, counts);
         placed
     }
 
@@ -146,12 +147,12 @@ impl SeriesTable {
         dropped
     }
 
+    /// Where a series that is not there yet goes.
     fn place(&self, series: &Series) -> Placed {
         let services = self.scopes.get(&series.scope);
-        let known = services.is_some_and(|services| services.contains_key(&series.service));
         let full = self.series >= SERIES_PER_PARTITION_MAX;
         let crowded = services.is_some_and(|services| services.len() >= SERVICES_PER_TENANT_MAX);
-        if known || !(full || crowded) {
+        if !(full || crowded) {
             return Placed { series: series.clone(), overflowed: false };
         }
         let scope = if services.is_some() { series.scope.clone() } else { Scope::Other };
@@ -175,6 +176,19 @@ impl SeriesTable {
         if services.is_empty() {
             self.scopes.remove(&series.scope);
         }
+    }
+}
+
+/// Most additions are to the newest bucket.
+fn add_to(buckets: &mut Buckets, bucket: Bucket, counts: &Counts) {
+    let index = match buckets.last_mut() {
+        Some((at, newest)) if *at == bucket => return newest.add_all(counts),
+        Some((at, _)) if *at < bucket => Err(buckets.len()),
+        _ => buckets.binary_search_by_key(&bucket, |&(at, _)| at),
+    };
+    match index {
+        Ok(index) => buckets[index].1.add_all(counts),
+        Err(index) => buckets.insert(index, (bucket, *counts)),
     }
 }
 

@@ -1,13 +1,14 @@
 //! The records of the measures topic: encoding and decoding. FORMAT.md describes them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::fmt;
 
 use data_encoding::HEXLOWER;
-use serde::{Deserialize, Serialize};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::series::{Scope, Series};
-use super::signal::{Bucket, Counts, SessionTag, Signal};
+use super::signal::{Bucket, Counts, SIGNALS, SessionTag, Signal};
 use crate::pipeline::record::{Timestamp, TopicPartition};
 
 /// Version of every record written here.
@@ -163,7 +164,7 @@ struct WireDelta<'a>(
     #[serde(borrow)] Cow<'a, str>,
     #[serde(borrow)] Cow<'a, str>,
     Option<i64>,
-    #[serde(borrow)] BTreeMap<Cow<'a, str>, u32>,
+    Counts,
 );
 
 /// Scope, tag, seen, handed over.
@@ -184,29 +185,13 @@ fn encode_delta(delta: &Delta) -> WireDelta<'_> {
         delta.series.scope.text(),
         Cow::Borrowed(&delta.series.service),
         delta.bucket.map(|bucket| bucket.0),
-        counts_by_name(&delta.counts),
+        delta.counts,
     )
 }
 
 fn decode_delta(wire: &WireDelta<'_>) -> Option<Delta> {
     let series = Series::new(Scope::parse(&wire.0)?, wire.1.as_ref());
-    Some(Delta { series, bucket: wire.2.map(Bucket), counts: counts_from_names(&wire.3) })
-}
-
-/// The counts above zero, by signal name.
-fn counts_by_name(counts: &Counts) -> BTreeMap<Cow<'_, str>, u32> {
-    counts.iter().map(|(signal, count)| (Cow::Borrowed(signal.name()), count)).collect()
-}
-
-/// The counts of the signals this build knows; a newer writer's others are passed over.
-fn counts_from_names(names: &BTreeMap<Cow<'_, str>, u32>) -> Counts {
-    let mut counts = Counts::default();
-    for (name, &count) in names {
-        if let Some(signal) = Signal::by_name(name) {
-            counts.add(signal, count);
-        }
-    }
-    counts
+    Some(Delta { series, bucket: wire.2.map(Bucket), counts: wire.3 })
 }
 
 fn encode_session(fact: &SessionFact) -> WireSession<'_> {
@@ -259,16 +244,65 @@ impl SessionTag {
     }
 }
 
+/// The counts above zero, in the order of the signals' names.
 impl Serialize for Counts {
-    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        counts_by_name(self).serialize(serializer)
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut named: Vec<_> = self.iter().map(|(signal, count)| (signal.name(), count)).collect();
+        named.sort_unstable();
+        serializer.collect_map(named)
     }
 }
 
+/// The counts of the signals this build knows; a newer writer's others are passed over. Of a name
+/// that stands twice the last counts.
 impl<'de> Deserialize<'de> for Counts {
-    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        BTreeMap::<Cow<'_, str>, u32>::deserialize(deserializer)
-            .map(|names| counts_from_names(&names))
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(CountsVisitor)
+    }
+}
+
+struct CountsVisitor;
+
+impl<'de> Visitor<'de> for CountsVisitor {
+    type Value = Counts;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("counts by signal")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Counts, A::Error> {
+        let mut read = [0; SIGNALS.len()];
+        while let Some((Name(signal), count)) = map.next_entry::<_, u32>()? {
+            if let Some(signal) = signal {
+                read[signal as usize] = count;
+            }
+        }
+        let mut counts = Counts::default();
+        SIGNALS.iter().zip(read).for_each(|(row, count)| counts.add(row.signal, count));
+        Ok(counts)
+    }
+}
+
+/// The signal of a name, if this build knows it.
+struct Name(Option<Signal>);
+
+impl<'de> Deserialize<'de> for Name {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(NameVisitor)
+    }
+}
+
+struct NameVisitor;
+
+impl Visitor<'_> for NameVisitor {
+    type Value = Name;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a signal's name")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<Name, E> {
+        Ok(Name(Signal::by_name(name)))
     }
 }
 
@@ -289,15 +323,13 @@ mod tests {
     }
 
     fn counts() -> impl Strategy<Value = Counts> {
-        prop::collection::vec((0..super::super::SIGNALS.len(), any::<u32>()), 0..4).prop_map(
-            |pairs| {
-                let mut counts = Counts::default();
-                for (index, count) in pairs {
-                    counts.add(super::super::SIGNALS[index].signal, count);
-                }
-                counts
-            },
-        )
+        prop::collection::vec((0..SIGNALS.len(), any::<u32>()), 0..4).prop_map(|pairs| {
+            let mut counts = Counts::default();
+            for (index, count) in pairs {
+                counts.add(SIGNALS[index].signal, count);
+            }
+            counts
+        })
     }
 
     fn delta() -> impl Strategy<Value = Delta> {
@@ -398,5 +430,10 @@ mod tests {
             panic!("a delta record");
         };
         assert_eq!(deltas[0].counts.of(Signal::Turns), 1);
+        let twice = br#"{"v":1,"k":"delta","d":[["t","s",1,{"turns":1,"turns":2}]]}"#;
+        let MeasureRecord::Deltas { deltas, .. } = MeasureRecord::decode(twice).unwrap() else {
+            panic!("a delta record");
+        };
+        assert_eq!(deltas[0].counts.of(Signal::Turns), 2);
     }
 }

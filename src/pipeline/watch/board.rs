@@ -39,7 +39,8 @@ pub(super) struct Board {
 /// What has to be stored anew.
 #[derive(Default)]
 struct Changed {
-    buckets: BTreeSet<(Series, Bucket)>,
+    /// In any order, repeated where several records changed one.
+    buckets: Vec<(Series, Bucket)>,
     sessions: BTreeSet<(Scope, SessionTag)>,
     sources: BTreeSet<TopicPartition>,
 }
@@ -77,7 +78,7 @@ impl Board {
         };
         self.position = record.offset.saturating_add(1);
         let now = self.advance_clock(record.timestamp, measure.as_ref());
-        let mut touched = BTreeSet::new();
+        let mut touched = Vec::new();
         let is_tick = matches!(measure, Some(MeasureRecord::Tick { .. }));
         match measure {
             Some(MeasureRecord::Deltas { deltas, sessions }) => {
@@ -93,6 +94,9 @@ impl Board {
             }
             Some(MeasureRecord::Tick { .. }) | None => {}
         }
+        // Deltas come in order, so that this is one pass.
+        touched.sort();
+        touched.dedup();
         self.event_time.advance(now);
         self.evaluate(now, record.offset, &touched, out);
         if is_tick {
@@ -141,7 +145,9 @@ impl Board {
 
     /// The keys of everything changed since last asked, the position last.
     pub(super) fn take_changed(&mut self) -> Vec<StateKey> {
-        let changed = std::mem::take(&mut self.changed);
+        let mut changed = std::mem::take(&mut self.changed);
+        changed.buckets.sort();
+        changed.buckets.dedup();
         let buckets = changed.buckets.into_iter().map(|(series, b)| StateKey::Bucket(series, b));
         let sessions = changed.sessions.into_iter().map(|(s, tag)| StateKey::Session(s, tag));
         let sources = changed.sources.into_iter().map(StateKey::Source);
@@ -195,13 +201,7 @@ impl Board {
         now
     }
 
-    fn add(
-        &mut self,
-        delta: &Delta,
-        now: Timestamp,
-        ahead: Timestamp,
-        touched: &mut BTreeSet<Series>,
-    ) {
+    fn add(&mut self, delta: &Delta, now: Timestamp, ahead: Timestamp, touched: &mut Vec<Series>) {
         let bucket = delta.bucket.filter(|&bucket| self.in_time(bucket, now, ahead));
         let Some(bucket) = bucket else {
             if delta.series.scope != Scope::All {
@@ -218,7 +218,7 @@ impl Board {
         fact: &SessionFact,
         now: Timestamp,
         ahead: Timestamp,
-        touched: &mut BTreeSet<Series>,
+        touched: &mut Vec<Series>,
     ) {
         let change = self.sessions.apply(fact, now);
         self.changed.sessions.extend(change.touched);
@@ -246,14 +246,14 @@ impl Board {
         series: &Series,
         bucket: Bucket,
         counts: &Counts,
-        touched: &mut BTreeSet<Series>,
+        touched: &mut Vec<Series>,
     ) {
         let placed = self.table.add(series, bucket, counts);
         if placed.overflowed {
             self.count(Metric::LabelOverflow, &["series"], 1.0);
         }
-        self.changed.buckets.insert((placed.series.clone(), bucket));
-        touched.insert(placed.series);
+        self.changed.buckets.push((placed.series.clone(), bucket));
+        touched.push(placed.series);
     }
 
     /// Neither late nor further ahead than SCRUB lets event times be.
@@ -269,7 +269,7 @@ impl Board {
         &mut self,
         now: Timestamp,
         offset: i64,
-        touched: &BTreeSet<Series>,
+        touched: &[Series],
         out: &mut Vec<Emission>,
     ) {
         let moment = Moment {
@@ -286,13 +286,16 @@ impl Board {
         if config.alerts_topic.is_none() {
             return;
         }
-        let mut keys: BTreeSet<InstanceKey> = self.alerts.due(now).into_iter().collect();
+        let mut keys = self.alerts.due(now);
         if swept {
             keys.extend(self.alerts.keys().cloned());
-            self.table.series().for_each(|series| add_groups(&config, &series, &mut keys));
+            let series: Vec<_> = self.table.series().collect();
+            add_groups(&config, &series, &mut keys);
         } else {
-            touched.iter().for_each(|series| add_groups(&config, series, &mut keys));
+            add_groups(&config, touched, &mut keys);
         }
+        keys.sort();
+        keys.dedup();
         let emitted_before = out.len();
         for key in &keys {
             let rule = config.rules.by_name(&key.rule);
@@ -350,10 +353,9 @@ pub(super) fn tenant_label(scope: &Scope) -> Cow<'_, str> {
     if *scope == Scope::None { Cow::Borrowed("") } else { scope.text() }
 }
 
-fn add_groups(config: &WatchConfig, series: &Series, keys: &mut BTreeSet<InstanceKey>) {
+fn add_groups(config: &WatchConfig, series: &[Series], keys: &mut Vec<InstanceKey>) {
     for rule in config.rules.iter() {
-        if let Some(group) = rule.group_of(series) {
-            keys.insert(InstanceKey { rule: Arc::clone(&rule.name), group });
-        }
+        let groups = series.iter().filter_map(|series| rule.group_of(series));
+        keys.extend(groups.map(|group| InstanceKey { rule: Arc::clone(&rule.name), group }));
     }
 }

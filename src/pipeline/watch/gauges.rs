@@ -16,11 +16,41 @@ const TOTAL: &str = "_all";
 
 #[derive(Default)]
 pub(super) struct Gauges {
-    touched: BTreeSet<Series>,
+    touched: Touched,
     shown: Shown,
     published_at: Option<Timestamp>,
     /// Alerts changed since last published.
     pub(super) alerts_changed: bool,
+}
+
+/// Series with new numbers.
+#[derive(Default)]
+struct Touched {
+    /// The first of them in order and each once, then as they came.
+    series: Vec<Series>,
+    ordered: usize,
+}
+
+impl Touched {
+    fn extend(&mut self, series: impl Iterator<Item = Series>) {
+        const UNORDERED_MAX: usize = 4_096;
+        self.series.extend(series);
+        if self.series.len() > 2 * self.ordered + UNORDERED_MAX {
+            self.order();
+        }
+    }
+
+    fn order(&mut self) {
+        self.series.sort();
+        self.series.dedup();
+        self.ordered = self.series.len();
+    }
+
+    /// All of them in order.
+    fn take(&mut self) -> Vec<Series> {
+        self.order();
+        std::mem::take(self).series
+    }
 }
 
 /// The ratios on show.
@@ -78,7 +108,7 @@ impl Gauges {
     }
 
     /// These series have new numbers.
-    pub(super) fn touch(&mut self, series: &BTreeSet<Series>) {
+    pub(super) fn touch(&mut self, series: &[Series]) {
         self.touched.extend(series.iter().cloned());
     }
 
@@ -127,21 +157,24 @@ impl Gauges {
         let waits = self
             .published_at
             .is_some_and(|at| (0..GAUGES_PUBLISHED_EVERY_MS).contains(&now.millis_since(at)));
-        if waits || self.touched.is_empty() {
+        if waits || self.touched.series.is_empty() {
             return;
         }
         self.published_at = Some(now);
-        let mut touched = std::mem::take(&mut self.touched);
-        if touched.iter().any(|series| series.scope == Scope::All) {
-            touched.insert(Series::new(Scope::All, TOTAL));
+        if self.touched.series.iter().any(|series| series.scope == Scope::All) {
+            self.touched.extend(std::iter::once(Series::new(Scope::All, TOTAL)));
         }
+        let touched = self.touched.take();
         let end = Bucket::of(now);
+        let window = format_duration(config.error_window_ms);
         for series in &touched {
-            self.error_ratio(series, end, config, table, updates);
+            self.error_ratio(series, end, (config.error_window_ms, &window), table, updates);
         }
-        let scopes: BTreeSet<_> = touched.into_iter().map(|series| series.scope).collect();
+        let mut scopes: Vec<_> = touched.into_iter().map(|series| series.scope).collect();
+        scopes.dedup();
+        let window = format_duration(config.handover_window_ms);
         for scope in &scopes {
-            self.handover_ratio(scope, end, config, table, updates);
+            self.handover_ratio(scope, end, (config.handover_window_ms, &window), table, updates);
         }
     }
 
@@ -149,20 +182,19 @@ impl Gauges {
         &mut self,
         series: &Series,
         end: Bucket,
-        config: &WatchConfig,
+        (window_ms, window): (i64, &str),
         table: &SeriesTable,
         updates: &mut Vec<MetricUpdate>,
     ) {
         let total = series.scope == Scope::All && &*series.service == TOTAL;
         let service = (!total).then_some(&*series.service);
-        let sum = table.sum(&series.scope, service, end, config.error_window_ms / BUCKET_MS);
+        let sum = table.sum(&series.scope, service, end, window_ms / BUCKET_MS);
         let empty = sum.of(Signal::Records) == 0;
         let known = self.shown.error_ratios.contains(series);
         if empty && !known {
             return;
         }
-        let window = format_duration(config.error_window_ms);
-        let labels = [&*tenant_label(&series.scope), &*series.service, &window];
+        let labels = [&*tenant_label(&series.scope), &*series.service, window];
         push_ratio(ERROR_RATIO, &labels, &sum, [Signal::Errors, Signal::Records], updates);
         if empty {
             self.shown.error_ratios.remove(series);
@@ -175,19 +207,18 @@ impl Gauges {
         &mut self,
         scope: &Scope,
         end: Bucket,
-        config: &WatchConfig,
+        (window_ms, window): (i64, &str),
         table: &SeriesTable,
         updates: &mut Vec<MetricUpdate>,
     ) {
-        let sum = table.sum(scope, None, end, config.handover_window_ms / BUCKET_MS);
+        let sum = table.sum(scope, None, end, window_ms / BUCKET_MS);
         let signals = [Signal::SessionsHandedOver, Signal::Sessions];
         let empty = signals.iter().all(|&signal| sum.of(signal) == 0);
         let known = self.shown.handover_ratios.contains(scope);
         if empty && !known {
             return;
         }
-        let window = format_duration(config.handover_window_ms);
-        let labels = [&*tenant_label(scope), &window];
+        let labels = [&*tenant_label(scope), window];
         push_ratio(HANDOVER_RATIO, &labels, &sum, signals, updates);
         if empty {
             self.shown.handover_ratios.remove(scope);
