@@ -97,8 +97,8 @@ impl Counts {
 
     /// Adds every number of `other`.
     pub fn add_all(&mut self, other: &Self) {
-        for (signal, count) in other.iter() {
-            self.add(signal, count);
+        for (slot, count) in self.0.iter_mut().zip(other.0) {
+            *slot = slot.saturating_add(count);
         }
     }
 
