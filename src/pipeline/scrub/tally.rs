@@ -14,7 +14,7 @@ use crate::pipeline::redact::rule_names;
 #[derive(Default)]
 pub(super) struct Tally {
     /// Log records by the number of their place.
-    records: Vec<[u64; Severity::ALL.len()]>,
+    records: Vec<Severities>,
     counts: Counters,
     /// By the bit of a rule.
     rules: HashMap<u32, u64>,
@@ -26,10 +26,10 @@ impl Tally {
     /// Log records of a place by severity.
     pub(super) fn records(&mut self, place: Place, severities: &SeverityCounts) {
         if self.records.len() <= place.index() {
-            self.records.resize(place.index() + 1, [0; _]);
+            self.records.resize(place.index() + 1, Severities::default());
         }
-        for (total, &count) in self.records[place.index()].iter_mut().zip(severities) {
-            *total += u64::from(count);
+        for (total, &count) in self.records[place.index()].0.iter_mut().zip(severities) {
+            *total = total.saturating_add(count);
         }
     }
 
@@ -76,8 +76,8 @@ impl Tally {
         let severities = Severity::ALL.map(|severity| Arc::<str>::from(severity.name()));
         let no_tenant = Arc::<str>::from("");
         for (place, counts) in places.iter().zip(&mut self.records) {
-            for (count, severity) in counts.iter_mut().zip(&severities) {
-                let count = std::mem::take(count);
+            for (count, severity) in counts.0.iter_mut().zip(&severities) {
+                let count = u64::from(std::mem::take(count));
                 if count > 0 {
                     let tenant = places.tenant(place).map_or(&no_tenant, |tenant| tenant.text());
                     let labels = [tenant, places.service(place), severity].map(Arc::clone).to_vec();
@@ -88,6 +88,11 @@ impl Tally {
         }
     }
 }
+
+/// Log records of one place by severity, within one line of the processor's cache.
+#[derive(Clone, Copy, Default)]
+#[repr(align(32))]
+struct Severities(SeverityCounts);
 
 /// Counters by metric and labels. The series are kept when their counts are taken: the same ones
 /// come again.

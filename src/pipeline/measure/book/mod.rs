@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::place::{Place, Places};
 use super::series::{OVERFLOW, Scope, Series, service_text};
-use super::signal::{Bucket, Counts, Fact, SessionTag};
+use super::signal::{Bucket, Counts, Fact, SessionTag, Signal};
 use super::wire::{Delta, Mark, MeasureRecord, SessionFact};
 use crate::pipeline::limits::{
     BUCKETS_PER_SERIES_PER_TRANSACTION_MAX, CAUGHT_UP_HOLD_MS, EVENT_TIME_AHEAD_MS_MAX,
@@ -64,15 +64,19 @@ struct SeriesCounts {
 struct ScopeState {
     services: usize,
     /// The number of its overflow series, if there is one.
-    overflow: Option<usize>,
+    overflow: Option<u32>,
 }
 
-/// The series of a place, and what the caps pushed aside of it.
+/// The series of a place, what the caps pushed aside of it, and what was counted under its newest
+/// bucket since that became the newest: most records of a place fall into one bucket, and touch
+/// nothing but this.
 #[derive(Clone, Copy, Debug)]
 struct Cell {
-    series: usize,
+    series: u32,
     is_other_tenant: bool,
     is_other_service: bool,
+    bucket: Bucket,
+    counts: Counts,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -156,14 +160,9 @@ impl DeltaBook {
                 state.watermark = state.watermark.max(Some(time));
             }
         }
-        let cell = self.cell(places, fact.place);
-        let series = &mut self.series[cell.series];
-        let has_time = add_to_bucket(&mut series.buckets, Bucket::of(time), &fact.counts());
-        self.overflow.tenant += u64::from(cell.is_other_tenant);
-        self.overflow.service += u64::from(cell.is_other_service);
-        self.overflow.bucket += u64::from(!has_time);
+        let series = self.count(places, fact, Bucket::of(time));
         if let Some(tag) = fact.session.filter(|_| fact.bot.any()) {
-            let scope = series.series.scope.clone();
+            let scope = self.series[series].series.scope.clone();
             self.session(scope, tag, time, fact.bot.handover);
         }
     }
@@ -230,20 +229,27 @@ impl DeltaBook {
         self.marks = self.marks_committed.clone();
     }
 
-    /// Where the records of `place` count in this transaction.
-    fn cell(&mut self, places: &Places, place: Place) -> Cell {
-        if let Some(Some(cell)) = self.cells.get(place.index()) {
-            return *cell;
+    /// Counts a record under `bucket`; returns the number of its series.
+    fn count(&mut self, places: &Places, fact: &Fact, bucket: Bucket) -> usize {
+        let index = fact.place.index();
+        if self.cells.len() <= index {
+            self.cells.resize(index + 1, None);
         }
-        let cell = self.open(places, place);
-        if self.cells.len() <= place.index() {
-            self.cells.resize(place.index() + 1, None);
+        if self.cells[index].is_none() {
+            self.cells[index] = Some(self.open(places, fact.place, bucket));
         }
-        self.cells[place.index()] = Some(cell);
-        cell
+        let cell = self.cells[index].as_mut().expect("it was just made");
+        if cell.bucket != bucket {
+            self.overflow.bucket += cell.flush(&mut self.series);
+            cell.bucket = bucket;
+        }
+        cell.counts.add_all(&fact.counts());
+        self.overflow.tenant += u64::from(cell.is_other_tenant);
+        self.overflow.service += u64::from(cell.is_other_service);
+        cell.series()
     }
 
-    fn open(&mut self, places: &Places, place: Place) -> Cell {
+    fn open(&mut self, places: &Places, place: Place, bucket: Bucket) -> Cell {
         let mut scope = Scope::of(places.tenant(place));
         let full = self.series.len() >= SERIES_PER_TRANSACTION_MAX;
         let is_other_tenant = full && !self.scopes.contains_key(&scope);
@@ -253,21 +259,24 @@ impl DeltaBook {
         let state = self.scopes.entry(scope.clone()).or_default();
         let own = service_text(Some(places.service(place)));
         let is_other_service = own == OVERFLOW || full || state.services >= SERVICES_PER_TENANT_MAX;
-        if let Some(series) = state.overflow.filter(|_| is_other_service) {
-            return Cell { series, is_other_tenant, is_other_service };
-        }
-        let series = self.series.len();
-        state.services += 1;
-        let service = match own {
-            _ if is_other_service => {
-                state.overflow = Some(series);
-                Arc::from(OVERFLOW)
-            }
-            Cow::Borrowed(_) => Arc::clone(places.service(place)),
-            Cow::Owned(escaped) => Arc::from(escaped),
-        };
-        self.series.push(SeriesCounts { series: Series { scope, service }, buckets: Vec::new() });
-        Cell { series, is_other_tenant, is_other_service }
+        let known = state.overflow.filter(|_| is_other_service);
+        let series = known.unwrap_or_else(|| {
+            let series = u32::try_from(self.series.len()).expect("each takes a record's bytes");
+            state.services += 1;
+            let service = match own {
+                _ if is_other_service => {
+                    state.overflow = Some(series);
+                    Arc::from(OVERFLOW)
+                }
+                Cow::Borrowed(_) => Arc::clone(places.service(place)),
+                Cow::Owned(escaped) => Arc::from(escaped),
+            };
+            let series_counts =
+                SeriesCounts { series: Series { scope, service }, buckets: Vec::new() };
+            self.series.push(series_counts);
+            series
+        });
+        Cell { series, is_other_tenant, is_other_service, bucket, counts: Counts::default() }
     }
 
     fn session(&mut self, scope: Scope, tag: SessionTag, time: Timestamp, handover: bool) {
@@ -285,7 +294,14 @@ impl DeltaBook {
         }
     }
 
+    fn flush_cells(&mut self) {
+        for cell in self.cells.iter_mut().flatten() {
+            self.overflow.bucket += cell.flush(&mut self.series);
+        }
+    }
+
     fn take_entries(&mut self) -> BTreeMap<i32, (Vec<Delta>, Vec<SessionFact>)> {
+        self.flush_cells();
         let mut all = BTreeMap::<(Arc<str>, Option<Bucket>), Counts>::new();
         let mut by_partition = BTreeMap::<i32, (Vec<Delta>, Vec<SessionFact>)>::new();
         for SeriesCounts { series, buckets } in std::mem::take(&mut self.series) {
@@ -324,6 +340,22 @@ impl DeltaBook {
         self.scopes.clear();
         self.cells.fill(None);
         self.sessions.clear();
+    }
+}
+
+impl Cell {
+    fn series(&self) -> usize {
+        usize::try_from(self.series).expect("32 bits fit")
+    }
+
+    /// Hands over what was counted; returns the records that count without their time.
+    fn flush(&mut self, series: &mut [SeriesCounts]) -> u64 {
+        let counts = std::mem::take(&mut self.counts);
+        if counts.is_zero() {
+            return 0;
+        }
+        let has_time = add_to_bucket(&mut series[self.series()].buckets, self.bucket, &counts);
+        if has_time { 0 } else { u64::from(counts.of(Signal::Records)) }
     }
 }
 
