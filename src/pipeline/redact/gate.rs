@@ -56,12 +56,11 @@ impl Gate {
         self.spots.clear();
         let mut structure = Structure::default();
         for index in 0..self.masks.len() {
-            let mut found = self.masks[index];
+            let found = self.masks[index];
             if found.trigger != 0 || structure.escaped {
-                self.add_triggers(record, index * 64, &mut found, &mut structure);
+                self.add_triggers(record, index, &mut structure);
             }
-            structure.add(&found);
-            self.masks[index].quote = found.quote;
+            structure.add(&self.masks[index]);
             let next = self.masks.get(index + 1).map_or(0, |next| next.t);
             let at_word = found.a & (found.t >> 1 | next << 63);
             if at_word != 0 {
@@ -84,10 +83,15 @@ impl Gate {
         tail: &[u8; CONFIRMING_DIGITS],
         counts: impl Fn(usize) -> bool,
     ) -> bool {
+        const { assert!(CONFIRMING_DIGITS == 9) }
         (0..self.masks.len()).any(|index| {
             let (word, next) = (self.masks[index].digit, self.digits_of(index + 1));
-            let behind = |count: usize| (word >> count) | (next << (64 - count));
-            let mut starts = (1..CONFIRMING_DIGITS).fold(word, |all, count| all & behind(count));
+            // Bit n of each: so many digits in a row from n on; `next` is the same for the next block.
+            let step = |(word, next): (u64, u64), count: usize| {
+                (word & ((word >> count) | (next << (64 - count))), next & (next >> count))
+            };
+            let eight = [1, 2, 4].into_iter().fold((word, next), step);
+            let mut starts = eight.0 & ((word >> 8) | (next << 56));
             std::iter::from_fn(|| {
                 let at = index * 64 + starts.trailing_zeros() as usize;
                 (starts != 0).then(|| starts &= starts - 1).map(|()| at)
@@ -119,6 +123,16 @@ impl Gate {
     /// Sorts the spots, so that [`Gate::next_spot`] can be asked.
     pub(super) fn sort_spots(&mut self) {
         self.spots.sort_unstable();
+    }
+
+    /// The classes of names seen lately.
+    pub(super) fn names(&mut self) -> &mut NameCache {
+        &mut self.names
+    }
+
+    /// The spots of the record judged last, sorted if [`Gate::sort_spots`] was called since.
+    pub(super) fn spots(&self) -> &[usize] {
+        &self.spots
     }
 
     /// The first spot at or behind `from`.
@@ -161,14 +175,35 @@ impl Gate {
                 // A run may begin or end in the signs around a value: its digits count.
                 let Some(digits) = self.digits(start, end) else { continue };
                 if self.is_suspicious(record, (start, end), digits, threshold) {
-                    let digits = (digits.0..digits.1).filter(|at| record[*at].is_ascii_digit());
-                    self.spots.extend(digits);
+                    self.add_groups(digits);
                 }
             }
         }
     }
 
+    /// Marks the first digit of each group in `start..end`, and the last of all.
+    fn add_groups(&mut self, (start, end): (usize, usize)) {
+        let mut before = 0;
+        for index in start / 64..end.div_ceil(64) {
+            let word = self.masks[index].digit;
+            let mut groups = word & !((word << 1) | before);
+            before = word >> 63;
+            while groups != 0 {
+                let at = index * 64 + groups.trailing_zeros() as usize;
+                groups &= groups - 1;
+                if (start..end).contains(&at) {
+                    self.spots.push(at);
+                }
+            }
+        }
+        self.spots.push(end - 1);
+    }
+
     fn run_end(&self, start: usize) -> usize {
+        let other = self.ahead(start, |masks| !masks.number);
+        if other != 0 {
+            return start + other.trailing_zeros() as usize;
+        }
         let mut index = start / 64;
         let mut word = !self.masks[index].number & (u64::MAX << (start % 64));
         while word == 0 && index + 1 < self.masks.len() {
@@ -176,6 +211,22 @@ impl Gate {
             word = !self.masks[index].number;
         }
         if word == 0 { self.masks.len() * 64 } else { index * 64 + word.trailing_zeros() as usize }
+    }
+
+    /// The bits of `mask` for the 64 bytes from `at` on, that of `at` lowest.
+    fn ahead(&self, at: usize, mask: impl Fn(&Masks) -> u64) -> u64 {
+        let (index, shift) = (at / 64, at % 64);
+        let next = self.masks.get(index + 1).map_or(0, &mask);
+        self.masks.get(index).map_or(0, &mask) >> shift | next << 1 << (63 - shift)
+    }
+
+    /// The bits of `mask` for the 64 bytes before `at`, the nearest highest.
+    fn before(&self, at: usize, mask: impl Fn(&Masks) -> u64) -> u64 {
+        match at.checked_sub(64) {
+            Some(from) => self.ahead(from, mask),
+            None if at == 0 => 0,
+            None => mask(&self.masks[0]) << (64 - at),
+        }
     }
 
     /// The bits of `mask` in `start..end`, block by block, each with the offset of its block.
@@ -199,6 +250,12 @@ impl Gate {
 
     /// Where the digits in `start..end` begin and end, when they are enough for a number.
     fn digits(&self, start: usize, end: usize) -> Option<(usize, usize)> {
+        if (1..=64).contains(&(end - start)) {
+            let found = self.ahead(start, |masks| masks.digit) & (u64::MAX >> (64 - (end - start)));
+            let first = start + found.trailing_zeros() as usize;
+            let end = start + 64 - found.leading_zeros() as usize;
+            return (found.count_ones() as usize >= DIGITS_MIN).then_some((first, end));
+        }
         let mut count = 0;
         let mut span = None;
         for (offset, word) in self.words(start, end, |masks| masks.digit) {
@@ -221,7 +278,7 @@ impl Gate {
         threshold: i16,
     ) -> bool {
         let is_sign = |byte: &u8| matches!(byte, b'\\' | b'+');
-        let is_one = self.words(first, last, |masks| !masks.token).all(|(_, word)| word == 0);
+        let is_one = self.is_token(first, last);
         if record[start..first].iter().any(is_sign)
             || record[last..end.min(record.len())].iter().any(is_sign)
             || !is_one && record[first..last].iter().any(is_sign)
@@ -278,8 +335,23 @@ impl Gate {
         }
     }
 
+    /// Whether `start..end`, which is not empty, holds bytes of a token only.
+    fn is_token(&self, start: usize, end: usize) -> bool {
+        if end - start <= 64 {
+            return !self.ahead(start, |masks| masks.token) << (64 - (end - start)) == 0;
+        }
+        self.words(start, end, |masks| !masks.token).all(|(_, word)| word == 0)
+    }
+
     /// Where the token around `first..last` begins and ends; `None` when it is long.
     fn token_around(&self, first: usize, last: usize, len: usize) -> Option<(usize, usize)> {
+        // What lies outside the record is of no class.
+        let before = !self.before(first, |masks| masks.token);
+        let behind = !self.ahead(last, |masks| masks.token);
+        if before != 0 && behind != 0 {
+            let start = first - before.leading_zeros() as usize;
+            return Some((start, (last + behind.trailing_zeros() as usize).min(len)));
+        }
         let floor = first.saturating_sub(TOKEN_BYTES_MAX);
         let other = |masks: &Masks| !masks.token;
         let before = self.words(floor, first, other).rfind(|(_, word)| *word != 0);
@@ -306,24 +378,17 @@ impl Gate {
         let before = before.strip_suffix(b" ").unwrap_or(before);
         let before = before.strip_suffix(b"\":")?;
         let end = before.len();
-        let mut words = self.words(end.saturating_sub(NAME_BYTES_MAX), end, |masks| masks.quote);
-        let (offset, word) = words.rfind(|(_, word)| *word != 0)?;
-        let open = offset + 64 - word.leading_zeros() as usize;
-        let is_name = open < end
+        let len = self.before(end, |masks| masks.quote).leading_zeros() as usize;
+        let is_name = (1..NAME_BYTES_MAX).contains(&len)
             && before[end - 1] != b'.'
-            && self.words(open, end, |masks| !masks.token).all(|(_, word)| word == 0);
-        is_name.then(|| &before[open..])
+            && self.is_token(end - len, end);
+        is_name.then(|| &before[end - len..])
     }
 
     /// Marks the triggers of a block behind which something may hide; takes escaped quotes out of
-    /// `found`.
-    fn add_triggers(
-        &mut self,
-        record: &[u8],
-        offset: usize,
-        found: &mut Masks,
-        structure: &mut Structure,
-    ) {
+    /// its mask.
+    fn add_triggers(&mut self, record: &[u8], index: usize, structure: &mut Structure) {
+        let (offset, found) = (index * 64, &mut self.masks[index]);
         let mut triggers = found.trigger;
         if structure.escaped {
             structure.escaped = false;

@@ -56,22 +56,29 @@ pub(in crate::pipeline::redact) fn is_written_sign(text: &[u8], at: usize) -> bo
     sign_at(&text[at..], &AT_SIGNS).is_some_and(|sign| read_address(text, 0, at, sign).is_some())
 }
 
-/// Hands every written-out address in `text`, in order, to `found`.
-pub(in crate::pipeline::redact) fn find_obfuscated(text: &[u8], mut found: impl FnMut(Address)) {
+/// Hands every written-out address in `text`, in order, to `found`. Ends at the first error.
+pub(in crate::pipeline::redact) fn find_obfuscated<E>(
+    text: &[u8],
+    mut found: impl FnMut(Address) -> Result<(), E>,
+) -> Result<(), E> {
     let mut from = 0;
-    for word in memchr::memchr3_iter(b't', b'T', b'@', text) {
-        // `(at)`, `(@)`: where the sign would begin.
-        let len = if text[word] == b'@' { 1 } else { 2 };
-        let Some(at) = word.checked_sub(len).filter(|at| *at >= from) else { continue };
-        if !b"([{< _".contains(&text[at]) {
+    // `(at)`, `(@)`: where the sign may begin.
+    let begins = |three: &[u8]| {
+        matches!(three[0], b'(' | b'[' | b'{' | b'<' | b' ' | b'_')
+            && (three[1] == b'@'
+                || matches!(three[1], b'a' | b'A') && matches!(three[2], b't' | b'T'))
+    };
+    for at in text.windows(3).enumerate().filter(|(_, three)| begins(three)).map(|(at, _)| at) {
+        if at < from {
             continue;
         }
         let Some(sign) = sign_at(&text[at..], &AT_SIGNS) else { continue };
         if let Some(address) = read_address(text, from, at, sign) {
             from = address.end;
-            found(address);
+            found(address)?;
         }
     }
+    Ok(())
 }
 
 fn sign_at<'s>(rest: &[u8], signs: &'s [Sign]) -> Option<&'s Sign> {
