@@ -62,14 +62,10 @@ pub(in crate::pipeline::redact) fn find_obfuscated<E>(
     mut found: impl FnMut(Address) -> Result<(), E>,
 ) -> Result<(), E> {
     let mut from = 0;
-    // `(at)`, `(@)`: where the sign may begin.
-    let begins = |three: &[u8]| {
-        matches!(three[0], b'(' | b'[' | b'{' | b'<' | b' ' | b'_')
-            && (three[1] == b'@'
-                || matches!(three[1], b'a' | b'A') && matches!(three[2], b't' | b'T'))
-    };
-    for at in text.windows(3).enumerate().filter(|(_, three)| begins(three)).map(|(at, _)| at) {
-        if at < from {
+    let opens = |(_, byte): &(usize, &u8)| OPENS_SIGN[usize::from(**byte)];
+    for (at, _) in text.iter().enumerate().filter(opens) {
+        let is_sign = matches!(text[at + 1..], [b'@', _, ..] | [b'a' | b'A', b't' | b'T', ..]);
+        if !is_sign || at < from {
             continue;
         }
         let Some(sign) = sign_at(&text[at..], &AT_SIGNS) else { continue };
@@ -80,6 +76,17 @@ pub(in crate::pipeline::redact) fn find_obfuscated<E>(
     }
     Ok(())
 }
+
+/// What the signs of [`AT_SIGNS`] begin with.
+static OPENS_SIGN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut index = 0;
+    while index < AT_SIGNS.len() {
+        table[AT_SIGNS[index].text[0] as usize] = true;
+        index += 1;
+    }
+    table
+};
 
 fn sign_at<'s>(rest: &[u8], signs: &'s [Sign]) -> Option<&'s Sign> {
     signs.iter().find(|sign| {
