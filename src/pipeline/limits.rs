@@ -86,9 +86,10 @@ pub const FINDINGS_FREE: usize = 1_000;
 /// See [`FINDINGS_FREE`].
 pub const FINDING_BYTES: usize = 128;
 
-/// Stretches of digit groups that may be weighed as phone numbers in any record, and bytes of a longer
-/// record for each one more: past them it is a table of numbers and is masked strictly.
-pub const WEIGHED_FREE: usize = 1_000;
+/// What weighing stretches of digit groups as phone numbers may cost in any record, and bytes of a
+/// longer record for each unit more: past them it is a table of numbers and is masked strictly. A
+/// stretch of one group costs 1, of more groups 2, a run written digit by digit 6.
+pub const WEIGHED_FREE: usize = 4_000;
 /// See [`WEIGHED_FREE`].
 pub const WEIGHED_BYTES: usize = 8;
 

@@ -54,7 +54,10 @@ pub(super) fn at_signs(text: &[u8], mut found: impl FnMut(usize, usize)) {
 }
 
 fn is_glued(byte: u8) -> bool {
-    !byte.is_ascii_whitespace() && !byte.is_ascii_control() && !b"\"<>,;()[]{}\\:|".contains(&byte)
+    !byte.is_ascii_whitespace()
+        && !byte.is_ascii_control()
+        && !matches!(byte, b'"' | b'<' | b'>' | b',' | b';' | b'(' | b')' | b'[' | b']')
+        && !matches!(byte, b'{' | b'}' | b'\\' | b':' | b'|')
 }
 
 #[cfg(test)]

@@ -15,8 +15,31 @@ pub fn email(text: &str) -> Option<String> {
     if local.is_empty() || domain.is_empty() {
         return None;
     }
-    let ascii = idna::domain_to_ascii(domain).unwrap_or_else(|_| domain.to_lowercase());
-    Some(format!("{}@{ascii}", unquoted(local).to_lowercase()))
+    let mut address = String::with_capacity(text.len());
+    push_lower(unquoted(local), &mut address);
+    address.push('@');
+    if is_plain_domain(domain) {
+        push_lower(domain, &mut address);
+    } else {
+        let ascii = idna::domain_to_ascii(domain).unwrap_or_else(|_| domain.to_lowercase());
+        address.push_str(&ascii);
+    }
+    Some(address)
+}
+
+fn push_lower(text: &str, out: &mut String) {
+    if text.is_ascii() {
+        out.extend(text.bytes().map(|byte| char::from(byte.to_ascii_lowercase())));
+    } else {
+        out.push_str(&text.to_lowercase());
+    }
+}
+
+/// Letters, digits, hyphens and dots, no label in Punycode: only the case of it may change.
+fn is_plain_domain(domain: &str) -> bool {
+    let bytes = domain.as_bytes();
+    bytes.iter().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.'))
+        && !bytes.windows(4).any(|four| four.eq_ignore_ascii_case(b"xn--"))
 }
 
 /// The canonical form of a number: `value` is its digits, with `+` in front when they begin with a
@@ -25,14 +48,21 @@ pub fn email(text: &str) -> Option<String> {
 /// number, as any international one.
 #[must_use]
 pub fn phone(value: &[u8], regions: &[Region]) -> String {
-    let digits: Vec<u8> = value.iter().copied().filter(u8::is_ascii_digit).collect();
-    let found = if value.first() == Some(&b'+') {
-        international(&digits)
-            .or_else(|| plan::possible_international(&digits).map(|_| with_plus(&digits)))
+    let rest = value.strip_prefix(b"+").unwrap_or(value);
+    let kept: Vec<u8>;
+    let digits = if rest.iter().all(u8::is_ascii_digit) {
+        rest
     } else {
-        without_plus(&digits, regions)
+        kept = rest.iter().copied().filter(u8::is_ascii_digit).collect();
+        &kept
     };
-    found.unwrap_or_else(|| ascii(&digits).to_owned())
+    let found = if rest.len() < value.len() {
+        international(digits)
+            .or_else(|| plan::possible_international(digits).map(|_| with_plus(digits)))
+    } else {
+        without_plus(digits, regions)
+    };
+    found.unwrap_or_else(|| ascii(digits).to_owned())
 }
 
 fn international(digits: &[u8]) -> Option<String> {
@@ -62,9 +92,14 @@ fn without_plus(digits: &[u8], regions: &[Region]) -> Option<String> {
 
 fn e164(found: &NumberMatch, digits: &[u8]) -> String {
     let national = ascii(&digits[found.national_start..]);
-    let mut number = String::with_capacity(digits.len() + 4);
+    let mut number = String::with_capacity(digits.len() + 5);
     number.push('+');
-    number.push_str(&found.calling_code.to_string());
+    for unit in [100, 10, 1] {
+        if found.calling_code >= unit {
+            let digit = found.calling_code / unit % 10;
+            number.push(char::from(b'0' + u8::try_from(digit).expect("below ten")));
+        }
+    }
     match found.argentine_area_digits {
         Some(area) => {
             number.push('9');

@@ -126,12 +126,10 @@ impl<'e, 's> Detector<'e, 's> {
     }
 
     fn addresses(&mut self, text: Text<'_>, context: &Context<'_>) -> Result<(), StrictReason> {
-        let mut result = Ok(());
-        let keeps_message_ids = self.settings.keeps_message_ids;
+        let Settings { keeps_message_ids, blind, threshold, .. } = self.settings;
+        let threshold = if blind { i16::MIN } else { threshold };
+        let wanted = email::Wanted { field: context.field, threshold, is_glued_taken: blind };
         let mut take = |address: email::Address| {
-            if result.is_err() {
-                return;
-            }
             let mut score = address.score;
             if !keeps_message_ids && score.has(Rule::MessageId) {
                 score.add(Rule::Forced);
@@ -139,11 +137,10 @@ impl<'e, 's> Detector<'e, 's> {
             let span = (address.start, address.end);
             let value = &text.bytes[address.start..address.end];
             let candidate = Candidate { kind: EntityKind::Email, span, value, score };
-            result = self.take(text, candidate, context);
+            self.take(text, candidate, context)
         };
-        email::find(text.bytes, context.field, &mut take);
-        email::find_obfuscated(text.bytes, &mut take);
-        result
+        email::find(text.bytes, wanted, &mut take)?;
+        email::find_obfuscated(text.bytes, &mut take)
     }
 
     fn phones(&mut self, text: Text<'_>, context: &Context<'_>) -> Result<(), StrictReason> {
@@ -153,24 +150,17 @@ impl<'e, 's> Detector<'e, 's> {
             regions: self.settings.rules.regions(),
             is_identity: self.settings.is_identity,
         };
-        let mut candidates = std::mem::take(&mut self.engine.candidates);
-        candidates.clear();
-        let budget = &mut self.engine.budget;
-        let is_whole = self
-            .engine
-            .finder
-            .find(text.bytes, &place, budget, |candidate| candidates.push(candidate));
-        if !is_whole {
-            return Err(StrictReason::TooMany);
-        }
-        let result = candidates.iter().try_for_each(|candidate| {
+        let mut finder = std::mem::take(&mut self.engine.finder);
+        let mut budget = self.engine.budget;
+        let result = finder.find(text.bytes, &place, &mut budget, |candidate| {
             let mut value = [0; phone::VALUE_BYTES_MAX];
             let value = candidate.value(&mut value);
             let span = (candidate.start, candidate.end);
             let score = candidate.score;
             self.take(text, Candidate { kind: EntityKind::Phone, span, value, score }, context)
         });
-        self.engine.candidates = candidates;
+        self.engine.budget = budget;
+        self.engine.finder = finder;
         result
     }
 

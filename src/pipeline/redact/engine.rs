@@ -4,7 +4,7 @@ use super::finding::{EntityKind, Finding, Partial, Position, Scope, StrictReason
 use super::gate::{Gate, Verdict};
 use super::identity::Identity;
 use super::json::Document;
-use super::phone::{Candidate, PhoneFinder};
+use super::phone::PhoneFinder;
 use super::policy::{Caps, FieldRule, MessageIds, Rules, Strictness};
 use super::rules::{Rule, Score, THRESHOLD_BALANCED, THRESHOLD_STRICT};
 use super::token::token_at;
@@ -58,7 +58,7 @@ impl<'a> Settings<'a> {
             is_identity: matches!(scope.surface, Surface::Key | Surface::Identity),
             has_field_rules: rules.has_field_rules(),
             has_allow_list: rules.has_allow_list(),
-            may_pass_gate: !blind && !rules.has_field_rules() && rules.patterns().next().is_none(),
+            may_pass_gate: !blind && rules.is_built_in(),
             keeps_message_ids: rules.message_ids() == MessageIds::Keep,
         }
     }
@@ -113,7 +113,6 @@ pub(super) struct Engine {
     pub(super) paths: Paths,
     pub(super) rejected: Vec<Rejected>,
     pub(super) finder: PhoneFinder,
-    pub(super) candidates: Vec<Candidate>,
     pub(super) decoded: Vec<Decoded>,
     pub(super) documents: Vec<Document>,
     pub(super) gate: Gate,

@@ -6,6 +6,7 @@
 
 use super::context::{FieldClass, class_of_key};
 use super::gate::Quotes;
+use super::name_cache::NameCache;
 use crate::pipeline::limits::JSON_DEPTH_MAX;
 
 /// A span of the text.
@@ -59,6 +60,15 @@ pub(super) enum JsonError {
     Depth,
 }
 
+/// What was seen of a text before it is read.
+#[derive(Clone, Copy)]
+pub(super) struct Seen<'a> {
+    /// Its quotation marks.
+    pub(super) quotes: Quotes<'a>,
+    /// Offsets in order: only leaves that hold one of them are kept.
+    pub(super) spots: Option<&'a [usize]>,
+}
+
 /// The leaves of one JSON text; reused from one to the next.
 #[derive(Default)]
 pub(super) struct Document {
@@ -70,11 +80,11 @@ pub(super) struct Document {
 
 impl Document {
     /// Reads the object or array that begins at `start`, at most `depth_max` deep, and returns where
-    /// it ends. `quotes` are those of `text`, where they are known.
+    /// it ends.
     pub(super) fn read(
         &mut self,
         text: &[u8],
-        quotes: Option<Quotes<'_>>,
+        seen: Option<Seen<'_>>,
         start: usize,
         depth_max: usize,
     ) -> Result<usize, JsonError> {
@@ -83,10 +93,13 @@ impl Document {
         self.open.clear();
         let reader = Reader {
             text,
-            quotes,
+            quotes: seen.map(|seen| seen.quotes),
+            spots: seen.and_then(|seen| seen.spots),
+            next_spot: 0,
             at: start,
             document: self,
             depth_max: depth_max.min(JSON_DEPTH_MAX),
+            is_object: false,
             key: (start, start),
         };
         reader.run()
@@ -110,24 +123,24 @@ impl Document {
     }
 
     /// What the names around `leaf` say it holds.
-    pub(super) fn class(&self, leaf: &Leaf, text: &[u8]) -> FieldClass {
+    pub(super) fn class(&self, leaf: &Leaf, text: &[u8], names: &mut NameCache) -> FieldClass {
         let container = &self.containers[leaf.container as usize];
-        match class_of(leaf.key, text) {
+        match class_of(leaf.key, text, names) {
             FieldClass::Generic => container
                 .selector
                 .filter(|_| leaf.kind != LeafKind::Key)
-                .unwrap_or_else(|| self.inherited(container, text)),
+                .unwrap_or_else(|| self.inherited(container, text, names)),
             class => class,
         }
     }
 
     /// The class that the nearest telling container passes on.
-    fn inherited(&self, container: &Container, text: &[u8]) -> FieldClass {
+    fn inherited(&self, container: &Container, text: &[u8], names: &mut NameCache) -> FieldClass {
         let mut current = container;
         for _ in 0..JSON_DEPTH_MAX {
             let parent = &self.containers[current.parent as usize];
             let is_top = std::ptr::eq(parent, current);
-            match class_of(current.key, text) {
+            match class_of(current.key, text, names) {
                 FieldClass::Generic if is_top => break,
                 FieldClass::Generic => match parent.selector {
                     Some(selector) => return selector,
@@ -142,8 +155,8 @@ impl Document {
 }
 
 /// The class of a key; what has none is what the names around it say.
-fn class_of((start, end): Span, text: &[u8]) -> FieldClass {
-    if start == end { FieldClass::Generic } else { class_of_key(&text[start..end]) }
+fn class_of((start, end): Span, text: &[u8], names: &mut NameCache) -> FieldClass {
+    if start == end { FieldClass::Generic } else { names.class(&text[start..end]) }
 }
 
 /// Keys whose value names the member beside them.
@@ -171,9 +184,15 @@ const SELECTOR_BYTES_MAX: usize = 64;
 struct Reader<'t, 'd> {
     text: &'t [u8],
     quotes: Option<Quotes<'t>>,
+    /// Those behind the next one; `None` keeps every leaf.
+    spots: Option<&'t [usize]>,
+    /// The first one that is not before the last leaf.
+    next_spot: usize,
     at: usize,
     document: &'d mut Document,
     depth_max: usize,
+    /// The innermost container is an object.
+    is_object: bool,
     /// The key just read.
     key: Span,
 }
@@ -181,32 +200,68 @@ struct Reader<'t, 'd> {
 impl Reader<'_, '_> {
     fn run(mut self) -> Result<usize, JsonError> {
         self.value()?;
-        while let Some(&container) = self.document.open.last() {
+        while !self.document.open.is_empty() {
             self.skip_space();
-            let is_object = self.document.containers[container as usize].is_object;
             match self.peek()? {
-                b'}' if is_object => self.close(),
-                b']' if !is_object => self.close(),
                 b',' => {
                     self.at += 1;
-                    self.member(is_object)?;
+                    self.plain_members();
+                    self.member()?;
                 }
-                _ if self.is_first(is_object) => self.member(is_object)?,
+                b'}' if self.is_object => self.close(),
+                b']' if !self.is_object => self.close(),
+                _ if self.is_first() => self.member()?,
                 _ => return Err(JsonError::Syntax),
             }
         }
         Ok(self.at)
     }
 
-    /// Whether nothing but space lies between the opening bracket and here.
-    fn is_first(&self, is_object: bool) -> bool {
-        let before = self.text[..self.at].trim_ascii_end();
-        before.last() == Some(if is_object { &b'{' } else { &b'[' })
+    /// Reads members as most are written, `"name":"value",` and `"name":123,`, up to the first one that
+    /// is not.
+    fn plain_members(&mut self) {
+        let (Some(quotes), true) = (self.quotes, self.is_object) else { return };
+        while self.text.get(self.at) == Some(&b'"') {
+            let start = self.at + 1;
+            let Some(end) = quotes.next(start) else { return };
+            let Some([b':', first, ..]) = self.text.get(end + 1..) else { return };
+            let value = end + 2;
+            let (kind, value_start, value_end, behind) = match first {
+                b'"' => {
+                    let Some(close) = quotes.next(value + 1) else { return };
+                    (LeafKind::String, value + 1, close, close + 1)
+                }
+                b'0'..=b'9' => {
+                    let digits = self.text[value..].iter().position(|byte| !byte.is_ascii_digit());
+                    let close = value + digits.unwrap_or(0);
+                    (LeafKind::Number, value, close, close)
+                }
+                _ => return,
+            };
+            if self.text.get(behind) != Some(&b',') {
+                return;
+            }
+            self.key = (start, start);
+            self.leaf(start, end, LeafKind::Key);
+            self.key = (start, end);
+            if kind == LeafKind::String {
+                self.select(value_start, value_end);
+            }
+            self.leaf(value_start, value_end, kind);
+            self.at = behind + 1;
+        }
     }
 
-    fn member(&mut self, is_object: bool) -> Result<(), JsonError> {
+    /// Whether nothing but space lies between the opening bracket and here.
+    fn is_first(&self) -> bool {
+        let before = self.text[..self.at].trim_ascii_end();
+        before.last() == Some(if self.is_object { &b'{' } else { &b'[' })
+    }
+
+    #[inline]
+    fn member(&mut self) -> Result<(), JsonError> {
         self.skip_space();
-        if !is_object {
+        if !self.is_object {
             self.key = (self.at, self.at);
             return self.value();
         }
@@ -226,16 +281,17 @@ impl Reader<'_, '_> {
         self.value()
     }
 
+    #[inline]
     fn value(&mut self) -> Result<(), JsonError> {
         match self.peek()? {
-            b'{' => self.enter(true),
-            b'[' => self.enter(false),
             b'"' => {
                 let (start, end) = self.string()?;
                 self.select(start, end);
                 self.leaf(start, end, LeafKind::String);
                 Ok(())
             }
+            b'{' => self.enter(true),
+            b'[' => self.enter(false),
             b'-' | b'+' | b'0'..=b'9' | b'.' => {
                 let start = self.at;
                 self.take_while(|byte| {
@@ -265,16 +321,20 @@ impl Reader<'_, '_> {
             key: self.key,
         });
         self.document.open.push(id);
+        self.is_object = is_object;
         self.at += 1;
         Ok(())
     }
 
     fn close(&mut self) {
         self.document.open.pop();
+        let outer = self.document.open.last();
+        self.is_object = outer.is_some_and(|id| self.document.containers[*id as usize].is_object);
         self.at += 1;
     }
 
     /// Reads the string at the opening quote; returns the span inside its quotes.
+    #[inline]
     fn string(&mut self) -> Result<(usize, usize), JsonError> {
         let start = self.at + 1;
         if let Some(quotes) = self.quotes {
@@ -282,6 +342,10 @@ impl Reader<'_, '_> {
             self.at = end + 1;
             return Ok((start, end));
         }
+        self.string_by_byte(start)
+    }
+
+    fn string_by_byte(&mut self, start: usize) -> Result<(usize, usize), JsonError> {
         let mut at = start;
         loop {
             let rest = self.text.get(at..).ok_or(JsonError::Syntax)?;
@@ -295,11 +359,12 @@ impl Reader<'_, '_> {
     }
 
     /// Lets a string member named `key`, `type` or the like speak for its sibling `value`.
+    #[inline]
     fn select(&mut self, start: usize, end: usize) {
-        let Some(&open) = self.document.open.last() else { return };
         if !is_selector(&self.text[self.key.0..self.key.1]) || end - start > SELECTOR_BYTES_MAX {
             return;
         }
+        let Some(&open) = self.document.open.last() else { return };
         let container = &mut self.document.containers[open as usize];
         if container.selector.is_none() {
             let class = class_of_key(&self.text[start..end]);
@@ -309,20 +374,34 @@ impl Reader<'_, '_> {
         }
     }
 
+    #[inline]
     fn leaf(&mut self, start: usize, end: usize, kind: LeafKind) {
+        if end <= self.next_spot || self.next_spot < start && !self.holds_spot(start, end) {
+            return;
+        }
         let Some(&container) = self.document.open.last() else { return };
         self.document.leaves.push(Leaf { start, end, kind, container, key: self.key });
+    }
+
+    /// Whether a spot lies in `start..end`, behind the leaves before; any does where none is given.
+    fn holds_spot(&mut self, start: usize, end: usize) -> bool {
+        let Some(spots) = &mut self.spots else { return true };
+        while self.next_spot < start {
+            let (next, behind) = spots.split_first().unwrap_or((&usize::MAX, &[]));
+            (self.next_spot, *spots) = (*next, behind);
+        }
+        self.next_spot < end
     }
 
     fn peek(&self) -> Result<u8, JsonError> {
         self.text.get(self.at).copied().ok_or(JsonError::Syntax)
     }
 
+    #[inline]
     fn skip_space(&mut self) {
-        if self.text.get(self.at).is_some_and(|byte| *byte > b' ') {
-            return;
+        if self.text.get(self.at).is_none_or(|byte| *byte <= b' ') {
+            self.take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
         }
-        self.take_while(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
     }
 
     fn take_while(&mut self, matches: impl Fn(u8) -> bool) {
@@ -338,6 +417,7 @@ mod tests {
 
     fn leaves(text: &str) -> Vec<(String, LeafKind, FieldClass)> {
         let mut document = Document::default();
+        let mut names = NameCache::default();
         assert_eq!(
             document.read(text.as_bytes(), None, 0, JSON_DEPTH_MAX),
             Ok(text.len()),
@@ -351,7 +431,7 @@ mod tests {
                 (
                     text[leaf.start..leaf.end].to_owned(),
                     leaf.kind,
-                    document.class(leaf, text.as_bytes()),
+                    document.class(leaf, text.as_bytes(), &mut names),
                 )
             })
             .collect()

@@ -283,7 +283,7 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
     ) -> Result<Option<(TenantId, Assurance)>, MissingEpoch> {
         let Some(claim) = &log.tenant else { return Ok(None) };
         let scope = self.scope(None, Surface::Identity, &[]);
-        let span = self.text(&scope, Some(&claim.id))?;
+        let span = self.text(&scope, &claim.id)?;
         let id = span.and_then(|span| TenantId::new(&self.buffer.text[span.start..span.end]));
         Ok(id.map(|id| (id, claim.assurance)))
     }
@@ -380,19 +380,16 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
         ];
         let mut spans = [None; FIELDS];
         for (span, (surface, field)) in spans.iter_mut().zip(fields) {
-            *span = self.text(&self.scope(tenant, surface, identities), field.as_ref())?;
+            if let Some(field) = field {
+                *span = self.text(&self.scope(tenant, surface, identities), field)?;
+            }
         }
         Ok(spans)
     }
 
     /// The redacted text of a field. Nothing is left of one that could not be scanned whole: a
     /// constant in its place would make one identity of many.
-    fn text(
-        &mut self,
-        scope: &Scope<'_>,
-        field: Option<&Field<'_>>,
-    ) -> Result<Option<Span>, MissingEpoch> {
-        let Some(field) = field else { return Ok(None) };
+    fn text(&mut self, scope: &Scope<'_>, field: &Field<'_>) -> Result<Option<Span>, MissingEpoch> {
         let piece = &mut self.buffer.piece;
         let report = (self.redact)(scope, field.as_str().as_bytes(), piece)?;
         let is_scanned = matches!(report.disposition, Disposition::Clean | Disposition::Redacted);

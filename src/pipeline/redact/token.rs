@@ -160,7 +160,8 @@ const EPOCH_LETTERS_MAX: usize = 4;
 const EPOCHS_MAX: u32 = 475_254;
 
 fn run(bytes: &[u8], most: usize, is_part: impl Fn(u8) -> bool) -> usize {
-    bytes.iter().take(most).take_while(|&&byte| is_part(byte)).count()
+    let bytes = &bytes[..bytes.len().min(most)];
+    bytes.iter().position(|byte| !is_part(*byte)).unwrap_or(bytes.len())
 }
 
 #[cfg(test)]

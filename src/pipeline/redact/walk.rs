@@ -5,7 +5,7 @@ use super::context::FieldClass;
 use super::detect::Detector;
 use super::engine::{Engine, Settings, TOP};
 use super::finding::{Position, StrictReason};
-use super::json::{Document, JsonError, Leaf, LeafKind};
+use super::json::{Document, JsonError, Leaf, LeafKind, Seen};
 use super::pairs::pairs;
 use super::policy::FieldRule;
 use super::token::is_replacement;
@@ -104,11 +104,14 @@ impl<'e, 's> Walk<'e, 's> {
             let mut document = self.engine.documents.pop().unwrap_or_default();
             // The gate has seen the record itself, and nothing else.
             let is_judged = self.engine.judged == Some(text.bytes.len()) && text.is_raw();
-            let quotes = is_judged.then(|| self.engine.gate.quotes());
-            match document.read(text.bytes, quotes, start, self.settings.caps.json_depth) {
+            let only_spots = self.engine.only_spots && is_judged;
+            let gate = &self.engine.gate;
+            let spots = only_spots.then(|| gate.spots());
+            let seen = is_judged.then(|| Seen { quotes: gate.quotes(), spots });
+            match document.read(text.bytes, seen, start, self.settings.caps.json_depth) {
                 Ok(end) => {
                     self.prose(text.slice(prose_start, start), context)?;
-                    self.document(text, &document, context)?;
+                    self.document(text, &document, context, only_spots)?;
                     prose_start = end;
                     at = end;
                 }
@@ -143,12 +146,20 @@ impl<'e, 's> Walk<'e, 's> {
         }
     }
 
+    /// Scans the leaves of `document`; `is_chosen`: it holds only those that need it.
     fn document(
         &mut self,
         text: Text<'_>,
         document: &Document,
         context: &Context<'_>,
+        is_chosen: bool,
     ) -> Result<(), StrictReason> {
+        if is_chosen {
+            return document
+                .leaves
+                .iter()
+                .try_for_each(|leaf| self.member(text, document, leaf, context));
+        }
         if self.engine.only_spots && context.layer_count == 0 && !self.settings.has_field_rules {
             let mut from = 0;
             while let Some((leaf, end)) = self.next_leaf(text, document, from) {
@@ -193,7 +204,7 @@ impl<'e, 's> Walk<'e, 's> {
         context: &Context<'_>,
     ) -> Result<(), StrictReason> {
         let mut inside = *context;
-        inside.field = document.class(leaf, text.bytes);
+        inside.field = document.class(leaf, text.bytes, self.engine.gate.names());
         inside.outer = Some((text.bytes, leaf.start, leaf.end));
         inside.position.nesting = context.position.nesting + u8::from(context.layer_count > 0);
         inside.position.object_key = leaf.kind == LeafKind::Key;
@@ -354,13 +365,15 @@ fn may_hide(bytes: &[u8]) -> bool {
     let mut digits = 0;
     for &byte in bytes {
         match byte {
-            b'0'..=b'9' => digits += 1,
+            b'0'..=b'9' | b' ' | b'_' => digits += 1,
             b'@' | b'\\' | b'%' | b'&' | b'=' | b'(' | b'[' | b'{' | 0x80.. => return true,
-            b' ' | b'_' => digits += 1,
             _ => {}
         }
+        if digits == 3 {
+            return true;
+        }
     }
-    digits >= 3
+    false
 }
 
 /// Whether a JSON object or array may begin with the bracket at `start`.

@@ -1,6 +1,6 @@
 //! What the name of a field says about its value.
 
-use super::lexicon::{Lexicon, WORD_BYTES_MAX};
+use super::lexicon::{Lexicon, WORD_BYTES_MAX, has_stem};
 
 /// What a field's name says about its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -207,10 +207,9 @@ fn class_by_stem(word: &[u8]) -> FieldClass {
     if word.len() < 6 {
         return FieldClass::Other;
     }
-    let has = |stem: &&str| memchr::memmem::find(word, stem.as_bytes()).is_some();
-    if EMAIL_STEMS.iter().any(has) {
+    if has_stem(word, &EMAIL_STEMS) {
         FieldClass::Email
-    } else if PHONE_STEMS.iter().any(has) {
+    } else if has_stem(word, &PHONE_STEMS) {
         FieldClass::Phone
     } else {
         FieldClass::Other

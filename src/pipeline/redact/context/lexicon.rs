@@ -66,6 +66,16 @@ impl<M: Copy> Lexicon<M> {
     }
 }
 
+/// Whether one of `stems` (lower case, not empty) is part of `word`.
+pub(super) fn has_stem(word: &[u8], stems: &[&str]) -> bool {
+    (0..word.len()).any(|at| {
+        let rest = &word[at..];
+        let begins =
+            |stem: &&str| stem.as_bytes()[0] == rest[0] && rest.starts_with(stem.as_bytes());
+        stems.iter().any(begins)
+    })
+}
+
 /// FNV-1a of `text[start..end]`, folded to a slot.
 const fn hash(text: &[u8], start: usize, end: usize) -> usize {
     let mut hash: u32 = 0x811c_9dc5;

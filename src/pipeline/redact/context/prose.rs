@@ -1,6 +1,6 @@
 //! What the words near a number say about it, in the languages of the regions.
 
-use super::lexicon::{Lexicon, WORD_BYTES_MAX};
+use super::lexicon::{Lexicon, WORD_BYTES_MAX, has_stem};
 
 /// What a word near a number says about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,11 +135,10 @@ pub(in crate::pipeline::redact) fn cue_of(word: &[u8]) -> Option<Cue> {
 }
 
 fn compound(word: &[u8]) -> Option<Cue> {
-    if word.len() < 6 {
+    if word.len() < 6 || word.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    let has = |stem: &&str| memchr::memmem::find(word, stem.as_bytes()).is_some();
-    if PHONE_STEMS.iter().any(has) {
+    if has_stem(word, &PHONE_STEMS) {
         return Some(Cue::Phone);
     }
     NUMBER_ENDINGS.iter().any(|ending| word.ends_with(ending.as_bytes())).then_some(Cue::Negative)

@@ -48,6 +48,11 @@ pub(in crate::pipeline::redact) fn cue_before(text: &[u8], at: usize) -> Option<
     }
 }
 
+/// How many bytes at the end of `text` match.
+fn trailing(text: &[u8], matches: impl Fn(u8) -> bool) -> usize {
+    text.iter().rposition(|byte| !matches(*byte)).map_or(text.len(), |at| text.len() - 1 - at)
+}
+
 enum Verdict {
     Rule(Rule),
     Next,
@@ -70,13 +75,13 @@ impl<'t> Backward<'t> {
     }
 
     fn previous_word(&mut self) -> Option<&'t [u8]> {
-        let gap = self.text[..self.at].iter().rev().take_while(|byte| !is_word(**byte)).count();
+        let gap = trailing(&self.text[..self.at], |byte| !is_word(byte));
         let between = &self.text[self.at - gap..self.at];
         if self.words > 0 && ends_sentence(between) {
             return None;
         }
         let end = self.at - gap;
-        let len = self.text[..end].iter().rev().take(48).take_while(|byte| is_word(**byte)).count();
+        let len = trailing(&self.text[end.saturating_sub(48)..end], is_word);
         self.at = end - len;
         (len > 0).then(|| &self.text[self.at..end])
     }
@@ -96,9 +101,8 @@ impl<'t> Backward<'t> {
         if self.text.get(self.at + word.len()) == Some(&b'=') {
             return Verdict::Stop;
         }
-        let digits = word.iter().filter(|byte| byte.is_ascii_digit()).count();
-        if digits == word.len() {
-            return if digits > 4 { Verdict::Stop } else { Verdict::Next };
+        if word.iter().all(u8::is_ascii_digit) {
+            return if word.len() > 4 { Verdict::Stop } else { Verdict::Next };
         }
         match cue_of_token(word) {
             Some(Cue::Phone) if self.words <= 2 => Verdict::Rule(Rule::WordPhone),

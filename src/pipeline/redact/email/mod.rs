@@ -24,21 +24,53 @@ pub(super) struct Address {
     pub(super) score: Score,
 }
 
-/// Hands every candidate in `text`, in order, to `found`: those below every threshold too.
-pub(super) fn find(text: &[u8], field: FieldClass, mut found: impl FnMut(Address)) {
-    let mut from = 0;
-    for at in memchr_iter(b'@', text) {
-        if at < from {
-            continue;
-        }
-        if let Some(address) = read_address(text, from, at, field) {
-            from = address.end;
-            found(address);
-        }
-    }
+/// What is looked for.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted {
+    /// What the names around the text say it holds.
+    pub(super) field: FieldClass,
+    /// What cannot come to this score is weighed no further.
+    pub(super) threshold: i16,
+    /// Whatever is glued to an `@` is taken already.
+    pub(super) is_glued_taken: bool,
 }
 
-fn read_address(text: &[u8], from: usize, at: usize, field: FieldClass) -> Option<Address> {
+/// Hands every candidate in `text`, in order, to `found`, and some that are below the threshold. Ends
+/// at the first error.
+pub(super) fn find<E>(
+    text: &[u8],
+    wanted: Wanted,
+    mut found: impl FnMut(Address) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut from = 0;
+    for at in memchr_iter(b'@', text) {
+        if at < from || wanted.is_glued_taken && is_glued(text, at) {
+            continue;
+        }
+        if let Some(address) = read_address(text, from, at, wanted) {
+            from = address.end;
+            found(address)?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether no address around the `@` at `at` can reach beyond what is glued to it: none with a quoted
+/// local part, an address literal, or braces.
+fn is_glued(text: &[u8], at: usize) -> bool {
+    let before = text[at.saturating_sub(EMAIL_LOCAL_BYTES_MAX)..at].iter().rev();
+    before.clone().next() != Some(&b'"')
+        && text.get(at + 1) != Some(&b'[')
+        && !before
+            .take_while(|byte| is_local_byte(**byte))
+            .any(|byte| matches!(byte, b'{' | b'|' | b'}'))
+}
+
+fn read_address(text: &[u8], from: usize, at: usize, wanted: Wanted) -> Option<Address> {
+    let next = *text.get(at + 1)?;
+    if !next.is_ascii_alphanumeric() && next != b'[' && next < 0x80 {
+        return None;
+    }
     let start = local_start(text, from, at)?;
     let (end, mut score) = if text.get(at + 1) == Some(&b'[') {
         let mut score = Score::default();
@@ -56,8 +88,11 @@ fn read_address(text: &[u8], from: usize, at: usize, field: FieldClass) -> Optio
         score.add(Rule::AddressShape);
     }
     let domain = &text[at + 1..end];
-    add_context(text, start, field, &mut score);
-    add_lookalikes(text, start, local, domain, end, &mut score);
+    add_context(text, start, wanted, &mut score);
+    // Nothing of it speaks for an address.
+    if score.total >= wanted.threshold || score.has(Rule::MessageId) {
+        add_lookalikes(text, start, local, domain, end, &mut score);
+    }
     Some(Address { start, end, score })
 }
 
@@ -69,6 +104,9 @@ fn local_start(text: &[u8], from: usize, at: usize) -> Option<usize> {
         return quoted_start(before).map(|start| floor + start);
     }
     let len = before.iter().rev().take_while(|byte| is_local_byte(**byte)).count();
+    if len == 0 {
+        return None;
+    }
     let mut start = at - len;
     // A cut in the middle of a character would leave half of it behind.
     while start < at && text[start] & 0xc0 == 0x80 {
@@ -94,17 +132,33 @@ fn quoted_start(before: &[u8]) -> Option<usize> {
 
 /// `atext` and `.` of RFC 5322, anything outside ASCII (RFC 6531).
 fn is_local_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~.".contains(&byte) || byte >= 0x80
+    IS_LOCAL[usize::from(byte)]
 }
+
+const IS_LOCAL: [bool; 256] = {
+    let mut table = [true; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        table[byte as usize] = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-'..=b'/' | b'=' | b'?')
+            || matches!(byte, b'^'..=b'`' | b'{'..=b'~');
+        byte += 1;
+    }
+    table
+};
 
 /// Signs that may stand in a local part and hardly ever begin one.
 fn is_leading_sign(byte: u8) -> bool {
-    b"!#$%&'*+/=?^`{|}~.-".contains(&byte)
+    byte < 0x80 && byte != b'_' && !byte.is_ascii_alphanumeric() && is_local_byte(byte)
 }
 
 /// Length of what is glued before the local part: `?a=b&email=`, `to=`, `/users/`, `{`. A single
 /// `=`, `&` or `/` between two unknown words is taken as part of the name.
 fn glue(local: &[u8]) -> usize {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+    if local.iter().all(is_plain) {
+        return label(local);
+    }
     let last_of = |splits: &dyn Fn(&u8) -> bool| local.iter().rposition(splits).map(|at| at + 1);
     let mut start = last_of(&|byte| matches!(byte, b'{' | b'}' | b'|' | b'?' | b'`' | b'*'));
     let is_name = |equals: &usize| {
@@ -136,28 +190,26 @@ fn read_domain(text: &[u8], start: usize) -> Option<(usize, Score)> {
     let rest = &text[start..text.len().min(start + EMAIL_DOMAIN_BYTES_MAX)];
     let is_domain_byte =
         |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.') || *byte >= 0x80;
-    let len = rest.iter().take_while(|byte| is_domain_byte(byte)).count();
-    let mut domain = &rest[..len];
-    if let Some(end) = domain.windows(2).position(|pair| pair == b"..") {
-        domain = &domain[..end];
-    }
-    domain = trim_domain(domain);
-    let mut score = Score::default();
-    let suffix = loop {
-        match suffix::of(domain) {
-            // `x@gmail.com.Next sentence`, `x@gmail.com.phone`: what follows a known suffix and is
-            // none itself belongs to the text.
-            unknown @ (Suffix::Unknown | Suffix::None) if memchr(b'.', domain).is_some() => {
-                let cut = memchr::memrchr(b'.', domain).expect("just seen");
-                let shorter = trim_domain(&domain[..cut]);
-                if !matches!(suffix::of(shorter), Suffix::Public) {
-                    break unknown;
-                }
-                domain = shorter;
-            }
-            suffix => break suffix,
-        }
+    let mut last = 0;
+    let in_domain = |byte: &&u8| {
+        let is_double_dot = **byte == b'.' && last == b'.';
+        last = **byte;
+        is_domain_byte(byte) && !is_double_dot
     };
+    let len = rest.iter().take_while(in_domain).count();
+    let mut domain = trim_domain(&rest[..len]);
+    let mut score = Score::default();
+    let mut suffix = suffix::of(domain);
+    // `x@gmail.com.Next sentence`, `x@gmail.com.phone`: what follows a known suffix and is none
+    // itself belongs to the text.
+    if matches!(suffix, Suffix::Unknown | Suffix::None)
+        && let Some(cut) = memchr::memrchr(b'.', domain)
+    {
+        let shorter = trim_domain(&domain[..cut]);
+        if suffix::of(shorter) == Suffix::Public {
+            (domain, suffix) = (shorter, Suffix::Public);
+        }
+    }
     score.add(match suffix {
         Suffix::Public => Rule::AddressSuffix,
         Suffix::Reserved => Rule::AddressReserved,
@@ -184,17 +236,19 @@ fn literal_end(text: &[u8], open: usize) -> Option<usize> {
     (content.len() >= 7 && content.iter().all(is_part)).then_some(open + 1 + len + 1)
 }
 
-fn add_context(text: &[u8], start: usize, field: FieldClass, score: &mut Score) {
+fn add_context(text: &[u8], start: usize, wanted: Wanted, score: &mut Score) {
     let local = local_field(text, start);
-    match local.unwrap_or(field) {
+    match local.unwrap_or(wanted.field) {
         FieldClass::Email => score.add(Rule::AddressField),
         FieldClass::MessageId => score.add(Rule::MessageId),
         FieldClass::Contact | FieldClass::Person => score.add(Rule::AddressWord),
+        _ if score.total + Rule::AddressWord.weight() < wanted.threshold => {}
         _ => {
             let words =
                 text[start.saturating_sub(40)..start].rsplit(|byte| !byte.is_ascii_alphabetic());
             let is_cue = |word: &[u8]| {
-                cue_of(word) == Some(Cue::Email) || matches!(word, b"to" | b"from" | b"for" | b"by")
+                matches!(word, b"to" | b"from" | b"for" | b"by")
+                    || word.len() > 1 && cue_of(word) == Some(Cue::Email)
             };
             if words.filter(|word| !word.is_empty()).take(3).any(is_cue) {
                 score.add(Rule::AddressWord);

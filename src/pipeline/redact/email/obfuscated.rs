@@ -56,23 +56,37 @@ pub(in crate::pipeline::redact) fn is_written_sign(text: &[u8], at: usize) -> bo
     sign_at(&text[at..], &AT_SIGNS).is_some_and(|sign| read_address(text, 0, at, sign).is_some())
 }
 
-/// Hands every written-out address in `text`, in order, to `found`.
-pub(in crate::pipeline::redact) fn find_obfuscated(text: &[u8], mut found: impl FnMut(Address)) {
+/// Hands every written-out address in `text`, in order, to `found`. Ends at the first error.
+pub(in crate::pipeline::redact) fn find_obfuscated<E>(
+    text: &[u8],
+    mut found: impl FnMut(Address) -> Result<(), E>,
+) -> Result<(), E> {
     let mut from = 0;
-    for word in memchr::memchr3_iter(b't', b'T', b'@', text) {
-        // `(at)`, `(@)`: where the sign would begin.
-        let len = if text[word] == b'@' { 1 } else { 2 };
-        let Some(at) = word.checked_sub(len).filter(|at| *at >= from) else { continue };
-        if !b"([{< _".contains(&text[at]) {
+    let opens = |(_, byte): &(usize, &u8)| OPENS_SIGN[usize::from(**byte)];
+    for (at, _) in text.iter().enumerate().filter(opens) {
+        let is_sign = matches!(text[at + 1..], [b'@', _, ..] | [b'a' | b'A', b't' | b'T', ..]);
+        if !is_sign || at < from {
             continue;
         }
         let Some(sign) = sign_at(&text[at..], &AT_SIGNS) else { continue };
         if let Some(address) = read_address(text, from, at, sign) {
             from = address.end;
-            found(address);
+            found(address)?;
         }
     }
+    Ok(())
 }
+
+/// What the signs of [`AT_SIGNS`] begin with.
+static OPENS_SIGN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut index = 0;
+    while index < AT_SIGNS.len() {
+        table[AT_SIGNS[index].text[0] as usize] = true;
+        index += 1;
+    }
+    table
+};
 
 fn sign_at<'s>(rest: &[u8], signs: &'s [Sign]) -> Option<&'s Sign> {
     signs.iter().find(|sign| {

@@ -13,70 +13,70 @@ pub(super) enum Suffix {
     None,
 }
 
-/// Last labels of names that are no mail domains: private networks, systemd units, files.
+/// Last labels of names that are no mail domains, in order: private networks, systemd units, files.
 const NO_SUFFIX: [&[u8]; 62] = [
-    b"local",
-    b"internal",
-    b"lan",
-    b"intern",
-    b"intranet",
-    b"private",
-    b"corp",
-    b"home",
-    b"localdomain",
-    b"domain",
-    b"svc",
+    b"automount",
+    b"class",
     b"cluster",
-    b"consul",
     b"compute",
+    b"conf",
+    b"consul",
+    b"corp",
+    b"css",
+    b"csv",
+    b"device",
+    b"dll",
+    b"domain",
+    b"exe",
+    b"gif",
+    b"go",
+    b"home",
+    b"htm",
+    b"html",
+    b"ico",
+    b"intern",
+    b"internal",
+    b"intranet",
+    b"jar",
+    b"java",
+    b"jpeg",
+    b"jpg",
+    b"js",
+    b"json",
+    b"jsx",
+    b"ko",
+    b"kt",
+    b"lan",
+    b"local",
+    b"localdomain",
+    b"lock",
+    b"log",
+    b"mjs",
+    b"mount",
+    b"path",
+    b"pdf",
+    b"png",
+    b"private",
     b"prod",
-    b"staging",
+    b"rb",
+    b"scope",
     b"service",
+    b"slice",
     b"socket",
+    b"staging",
+    b"svc",
+    b"svg",
+    b"swap",
     b"target",
     b"timer",
-    b"mount",
-    b"slice",
-    b"scope",
-    b"path",
-    b"device",
-    b"swap",
-    b"automount",
-    b"png",
-    b"jpg",
-    b"jpeg",
-    b"gif",
-    b"webp",
-    b"svg",
-    b"ico",
-    b"css",
-    b"js",
-    b"mjs",
+    b"toml",
     b"ts",
     b"tsx",
-    b"jsx",
-    b"json",
+    b"txt",
+    b"webp",
     b"xml",
-    b"html",
-    b"htm",
     b"yaml",
     b"yml",
-    b"toml",
-    b"jar",
-    b"class",
-    b"java",
-    b"rb",
-    b"go",
-    b"dll",
-    b"exe",
-    b"log",
-    b"txt",
-    b"pdf",
-    b"csv",
-    b"conf",
-    b"lock",
-    b"kt",
-    b"ko",
 ];
 
 const RESERVED: [&[u8]; 4] = [b"example", b"test", b"invalid", b"localhost"];
@@ -119,9 +119,22 @@ pub(super) fn of(domain: &[u8]) -> Suffix {
     let top = psl::suffix(last).is_some_and(|suffix| suffix.is_known());
     if top {
         Suffix::Public
-    } else if NO_SUFFIX.contains(&last) {
+    } else if NO_SUFFIX.binary_search(&last).is_ok() {
         Suffix::None
     } else {
         Suffix::Unknown
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_labels_are_in_order() {
+        assert!(NO_SUFFIX.is_sorted());
+        assert_eq!(of(b"host.yml"), Suffix::None);
+        assert_eq!(of(b"x.example"), Suffix::Reserved);
+        assert_eq!(of(b"b.c-d"), Suffix::Unknown);
     }
 }

@@ -7,9 +7,12 @@ fn found(text: &str) -> Vec<&str> {
         if address.score.total >= THRESHOLD_BALANCED {
             addresses.push(&text[address.start..address.end]);
         }
+        Ok::<(), ()>(())
     };
-    find(text.as_bytes(), FieldClass::None, &mut take);
-    find_obfuscated(text.as_bytes(), &mut take);
+    let (field, threshold) = (FieldClass::None, THRESHOLD_BALANCED);
+    let wanted = Wanted { field, threshold, is_glued_taken: false };
+    find(text.as_bytes(), wanted, &mut take).unwrap();
+    find_obfuscated(text.as_bytes(), &mut take).unwrap();
     addresses
 }
 

@@ -8,6 +8,7 @@ mod run;
 mod shape;
 
 use super::context::FieldClass;
+use super::finding::StrictReason;
 use super::plan::Region;
 use super::rules::{Rule, Score, THRESHOLD_BALANCED, THRESHOLD_STRICT};
 use evidence::{Before, Evidence, Source};
@@ -69,23 +70,22 @@ pub(super) struct PhoneFinder {
 
 impl PhoneFinder {
     /// Hands every candidate in `text`, in order, to `found`: those below every threshold too.
-    /// `budget` shrinks with what was weighed; once it is spent the rest of the text is left out, and
-    /// the answer is `false`.
+    /// `budget` shrinks with what was weighed; once it is spent the text holds too many. Ends at the
+    /// first error.
     pub(super) fn find(
         &mut self,
         text: &[u8],
         place: &Place<'_>,
         budget: &mut usize,
-        mut found: impl FnMut(Candidate),
-    ) -> bool {
+        mut found: impl FnMut(&Candidate) -> Result<(), StrictReason>,
+    ) -> Result<(), StrictReason> {
         let source = Source::new(text, place);
         let mut previous = None;
         let mut found = |mut candidate: Candidate| {
             if previous.is_some_and(|previous| goes_on(text, &previous, &candidate)) {
                 candidate.score.add(Rule::RowNeighbour);
             }
-            previous = Some(candidate);
-            found(candidate);
+            found(previous.insert(candidate))
         };
         let mut at = 0;
         while let Some(next) = self.run.read(text, at) {
@@ -97,11 +97,15 @@ impl PhoneFinder {
             let last = self.run.groups.len() - 1;
             let evidence = Evidence::new(&source, &self.run);
             weigh(&evidence, &mut self.weighed);
-            let Some(rest) = budget.checked_sub(self.weighed.len()) else { return false };
-            *budget = rest;
-            choose(&evidence, &self.weighed, 0, last, &mut found);
+            let is_sparse = self.weighed.is_empty() && is_sparse(&evidence, 0, last);
+            let cost = match is_sparse {
+                true => SPARSE_COST,
+                false => self.weighed.iter().map(Scored::cost).sum(),
+            };
+            *budget = budget.checked_sub(cost).ok_or(StrictReason::TooMany)?;
+            choose(&evidence, &self.weighed, 0, last, &mut found)?;
         }
-        true
+        Ok(())
     }
 }
 
@@ -154,16 +158,30 @@ struct Scored {
     score: Score,
 }
 
+impl Scored {
+    /// What it takes of the budget: the ways in which groups are written are looked up too.
+    fn cost(&self) -> usize {
+        if self.start == self.end { 1 } else { 2 }
+    }
+}
+
+/// What a run written digit by digit takes of the budget: no word around it is passed over.
+const SPARSE_COST: usize = 6;
+
 /// Weighs all stretches of the groups of a run that have the digits of a number, but those written
 /// digit by digit: they are one number or none, and their parts are not tried.
 fn weigh(evidence: &Evidence<'_>, weighed: &mut Vec<Scored>) {
     weighed.clear();
-    let count = evidence.run.groups.len();
-    for start in 0..count {
+    let groups = &evidence.run.groups;
+    // Digits written one by one, as far as this run goes: no stretch has twice as many as groups.
+    if groups.iter().all(|group| group.len() == 1) {
+        return;
+    }
+    for (start, first) in groups.iter().enumerate() {
         let mut base = None;
-        for end in start..count {
-            let digits = evidence.run.digits(start, end).len();
-            if digits > DIGITS_MAX || evidence.run.groups[end].blocked {
+        for (end, last) in groups.iter().enumerate().skip(start) {
+            let digits = last.first + last.len() - first.first;
+            if digits > DIGITS_MAX || last.blocked {
                 break;
             }
             if digits >= DIGITS_MIN && digits >= 2 * (end - start + 1) {
@@ -183,13 +201,13 @@ fn scored(evidence: &Evidence<'_>, before: Before, start: usize, end: usize) -> 
 }
 
 /// Picks the best candidate among the groups `first..=last`, then looks to both sides of it.
-fn choose(
+fn choose<E>(
     evidence: &Evidence<'_>,
     weighed: &[Scored],
     first: usize,
     last: usize,
-    found: &mut impl FnMut(Candidate),
-) {
+    found: &mut impl FnMut(Candidate) -> Result<(), E>,
+) -> Result<(), E> {
     let inside = weighed.iter().filter(|one| first <= one.start && one.end <= last);
     let mut best =
         inside.copied().reduce(|best, one| if one.rank > best.rank { one } else { best });
@@ -198,26 +216,31 @@ fn choose(
     {
         best = Some(sparse);
     }
-    let Some(Scored { start, end, score, .. }) = best else { return };
+    let Some(Scored { start, end, score, .. }) = best else { return Ok(()) };
     let score = evidence.with_surroundings(score, start, end);
     if score.total < THRESHOLD_STRICT {
         return found(evidence.candidate(start, end, score));
     }
     if start > first {
-        choose(evidence, weighed, first, start - 1, found);
+        choose(evidence, weighed, first, start - 1, found)?;
     }
-    found(evidence.candidate(start, end, score));
+    found(evidence.candidate(start, end, score))?;
     if end < last {
-        choose(evidence, weighed, end + 1, last, found);
+        choose(evidence, weighed, end + 1, last, found)?;
     }
+    Ok(())
 }
 
 /// The groups `first..=last` as one number, written digit by digit.
 fn sparse(evidence: &Evidence<'_>, first: usize, last: usize) -> Option<Scored> {
+    is_sparse(evidence, first, last).then(|| scored(evidence, evidence.before(first), first, last))
+}
+
+fn is_sparse(evidence: &Evidence<'_>, first: usize, last: usize) -> bool {
     let digits = evidence.run.digits(first, last).len();
-    let is_sparse = (DIGITS_MIN..=DIGITS_MAX).contains(&digits) && digits < 2 * (last - first + 1);
-    let is_open = || evidence.run.groups[first..=last].iter().all(|group| !group.blocked);
-    (is_sparse && is_open()).then(|| scored(evidence, evidence.before(first), first, last))
+    (DIGITS_MIN..=DIGITS_MAX).contains(&digits)
+        && digits < 2 * (last - first + 1)
+        && evidence.run.groups[first..=last].iter().all(|group| !group.blocked)
 }
 
 #[cfg(test)]

@@ -57,24 +57,27 @@ impl Run {
         let plus_is_space = begins_form_value(text, at);
         let mut link = Link::None;
         loop {
-            let len = text[at..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-            let end = at + len;
             let first = self.digits.len();
-            self.groups.push(Group { start: at, end, first, link, blocked: false });
-            // Of an overlong group only the length matters.
-            let kept = len.min(DIGITS_MAX.saturating_sub(first));
-            self.digits.extend_from_slice(&text[at..at + kept]);
-            if kept < len {
-                self.groups.last_mut().expect("just pushed").blocked = true;
+            let mut end = at;
+            while let Some(digit) = text.get(end).filter(|byte| byte.is_ascii_digit()) {
+                if self.digits.len() < DIGITS_MAX {
+                    self.digits.push(*digit);
+                }
+                end += 1;
             }
+            // Of an overlong group only the length matters.
+            let blocked = self.digits.len() - first < end - at;
+            self.groups.push(Group { start: at, end, first, link, blocked });
             if self.groups.len() == GROUPS_MAX {
                 return Some(end);
             }
             // `0171 / 123 45 67`: what is before the slash is an area code, no number of its own.
-            let is_area = len <= AREA_DIGITS_MAX
-                && (text[at] == b'0'
-                    || text[..at].ends_with(b")")
-                    || text[end..].starts_with(b")"));
+            let is_area = || {
+                end - at <= AREA_DIGITS_MAX
+                    && (text[at] == b'0'
+                        || text[..at].ends_with(b")")
+                        || text[end..].starts_with(b")"))
+            };
             match read_link(&text[end..], plus_is_space, is_area) {
                 Some((gap, next)) => {
                     link = next;
@@ -104,7 +107,21 @@ fn begins_form_value(text: &[u8], at: usize) -> bool {
 }
 
 /// The length and kind of the gap at the start of `rest`, if a digit follows it.
-fn read_link(rest: &[u8], plus_is_space: bool, is_area: bool) -> Option<(usize, Link)> {
+fn read_link(
+    rest: &[u8],
+    plus_is_space: bool,
+    is_area: impl Fn() -> bool,
+) -> Option<(usize, Link)> {
+    if let [sign, b'0'..=b'9', ..] = rest {
+        let link = match sign {
+            b' ' => Link::Space,
+            b'+' if plus_is_space => Link::Space,
+            b'-' | b'.' | b'/' => Link::Sign(*sign),
+            b'(' | b')' => Link::Loose,
+            _ => return None,
+        };
+        return Some((1, link));
+    }
     let len = rest
         .iter()
         .take(4)
@@ -117,9 +134,7 @@ fn read_link(rest: &[u8], plus_is_space: bool, is_area: bool) -> Option<(usize, 
         return None;
     }
     let link = match &rest[..len] {
-        b" " | b"+" => Link::Space,
-        [sign @ (b'-' | b'.' | b'/')] => Link::Sign(*sign),
-        b" / " | b") / " if is_area => Link::Loose,
+        b" / " | b") / " if is_area() => Link::Loose,
         gap if is_loose(gap) => Link::Loose,
         _ => return None,
     };

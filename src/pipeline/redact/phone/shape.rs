@@ -1,7 +1,7 @@
 //! What digit groups are when they are certainly no phone number: dates, times, network addresses,
 //! card numbers, UUIDs, hex dumps.
 
-use super::run::{Link, Run};
+use super::run::{Group, Link, Run};
 
 /// Marks the groups of `run` that are part of something else.
 pub(super) fn block_other_shapes(text: &[u8], run: &mut Run) {
@@ -26,10 +26,8 @@ pub(super) fn block_other_shapes(text: &[u8], run: &mut Run) {
     if is_hex_dump(text, run) {
         block(run, 0, count);
     }
-    for at in 0..count {
-        if is_clock_part(text, run, at) || run.groups[at].len() > super::run::GROUP_DIGITS_MAX {
-            run.groups[at].blocked = true;
-        }
+    for group in &mut run.groups {
+        group.blocked |= is_clock_part(text, group) || group.len() > super::run::GROUP_DIGITS_MAX;
     }
 }
 
@@ -58,8 +56,11 @@ fn same_sign(run: &Run, at: usize, n: usize) -> Option<u8> {
 
 /// Year-month-day, day-month-year, month-day-year.
 fn date(run: &Run, at: usize) -> Option<usize> {
-    same_sign(run, at, 3)?;
     let parts: [usize; 3] = lengths(run, at)?;
+    if !matches!(parts, [4, 1..=2, 1..=2] | [1..=2, 1..=2, 4]) {
+        return None;
+    }
+    same_sign(run, at, 3)?;
     let values = [value(run, at), value(run, at + 1), value(run, at + 2)];
     let year = |value: u64| (1900..2200).contains(&value);
     let day_month = |a: u64, b: u64| a >= 1 && b >= 1 && a <= 31 && b <= 31 && (a <= 12 || b <= 12);
@@ -75,10 +76,12 @@ fn date(run: &Run, at: usize) -> Option<usize> {
 /// `09.00-09.45`, as opening hours are written.
 fn clock_range(run: &Run, at: usize) -> Option<usize> {
     let parts: [usize; 4] = lengths(run, at)?;
+    if parts != [2; 4] {
+        return None;
+    }
     let dot = Link::Sign(b'.');
     let groups = &run.groups[at..at + 4];
-    let is_range = parts == [2; 4]
-        && groups[1].link == dot
+    let is_range = groups[1].link == dot
         && groups[3].link == dot
         && groups[2].link != dot
         && value(run, at) < 25
@@ -142,16 +145,10 @@ fn is_hex_dump(text: &[u8], run: &Run) -> bool {
 }
 
 /// Hours, minutes, ports: a group next to a colon next to a digit.
-fn is_clock_part(text: &[u8], run: &Run, at: usize) -> bool {
-    let group = run.groups[at];
-    let digit_at = |index: Option<usize>| {
-        index.and_then(|index| text.get(index)).is_some_and(u8::is_ascii_digit)
-    };
-    let colon_before = group.start.checked_sub(1).is_some_and(|index| text[index] == b':');
-    let behind_clock = colon_before && group.len() <= 2 && digit_at(group.start.checked_sub(2));
-    let before_clock =
-        text.get(group.end) == Some(&b':') && group.len() <= 2 && digit_at(Some(group.end + 1));
-    behind_clock || before_clock
+fn is_clock_part(text: &[u8], group: &Group) -> bool {
+    group.len() <= 2
+        && (matches!(text[..group.start], [.., b'0'..=b'9', b':'])
+            || matches!(text[group.end..], [b':', b'0'..=b'9', ..]))
 }
 
 /// `YYYYMMDD`, with `hhmm` or `hhmmss` behind it.

@@ -5,12 +5,14 @@ fn best(text: &str, field: FieldClass, region: &str) -> Option<(String, i16)> {
     let place = Place { field, outer: None, regions: &regions, is_identity: false };
     let mut best: Option<(String, i16)> = None;
     let mut budget = usize::MAX;
-    PhoneFinder::default().find(text.as_bytes(), &place, &mut budget, |candidate| {
+    let take = |candidate: &Candidate| {
         let total = candidate.score.total;
         if best.as_ref().is_none_or(|(_, other)| total > *other) {
             best = Some((text[candidate.start..candidate.end].to_owned(), total));
         }
-    });
+        Ok(())
+    };
+    PhoneFinder::default().find(text.as_bytes(), &place, &mut budget, take).unwrap();
     best
 }
 

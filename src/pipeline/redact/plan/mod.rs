@@ -155,19 +155,16 @@ pub fn grouping_fits(region: Region, groups: &[usize]) -> bool {
         return false;
     }
     let prefix_digits = region.row().trunk_prefixes.first().map_or(0, |prefix| prefix.len());
-    plan.groupings.iter().any(|shape| {
-        let Some((opening, behind)) = shape.split_first() else { return false };
-        let follows = |groups: &[usize], shape: &[u8]| {
-            groups.iter().zip(shape).all(|(digits, bounds)| within(*bounds, *digits))
-        };
-        let glued = first.wrapping_sub(prefix_digits);
-        behind.len() == rest.len()
-            && (within(*opening, *first) || within(*opening, glued))
-            && follows(rest, behind)
-            || prefix_digits > 0
-                && shape.len() == rest.len()
-                && *first == prefix_digits
-                && follows(rest, shape)
+    let follows = |groups: &[usize], shape: &[u8]| {
+        groups.iter().zip(shape).all(|(digits, bounds)| within(*bounds, *digits))
+    };
+    let glued = first.wrapping_sub(prefix_digits);
+    let is_apart = prefix_digits > 0 && *first == prefix_digits;
+    plan.groupings.iter().any(|shape| match shape {
+        [opening, behind @ ..] if behind.len() == rest.len() => {
+            (within(*opening, *first) || within(*opening, glued)) && follows(rest, behind)
+        }
+        _ => is_apart && shape.len() == rest.len() && follows(rest, shape),
     })
 }
 

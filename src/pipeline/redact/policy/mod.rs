@@ -216,6 +216,13 @@ impl<'a> Rules<'a> {
         self.layers().any(|layer| !layer.fields.is_empty() || !layer.actions.fields.is_empty())
     }
 
+    /// Whether nothing is looked for but what the built-in rules find, in every field.
+    pub(super) fn is_built_in(&self) -> bool {
+        self.layers().all(|layer| {
+            layer.patterns.is_empty() && layer.fields.is_empty() && layer.actions.fields.is_empty()
+        })
+    }
+
     /// The rule for the field whose path (keys from the outside in) is `path`. The longest name
     /// wins within a layer, the innermost layer over the others.
     #[must_use]

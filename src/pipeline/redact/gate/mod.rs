@@ -2,6 +2,8 @@
 //! one pass of masks and a glance at each run of digits. The rules are those of the slow path, and
 //! only the ones by which it would certainly find nothing.
 
+mod glance;
+
 use super::context::{FieldClass, local_name};
 use super::email;
 use super::engine::CONFIRMING_DIGITS;
@@ -9,7 +11,7 @@ use super::name_cache::NameCache;
 use super::phone::{DIGITS_MIN, Run, has_open_digits};
 use super::rules::Rule;
 use super::scan::{Masks, masks_of};
-use super::views::{folds, hides_quoted_printable};
+use glance::{begins_with_date, hides, is_bare, is_inside_hex};
 
 /// Reused between records.
 #[derive(Default)]
@@ -56,12 +58,11 @@ impl Gate {
         self.spots.clear();
         let mut structure = Structure::default();
         for index in 0..self.masks.len() {
-            let mut found = self.masks[index];
+            let found = self.masks[index];
             if found.trigger != 0 || structure.escaped {
-                self.add_triggers(record, index * 64, &mut found, &mut structure);
+                self.add_triggers(record, index, &mut structure);
             }
-            structure.add(&found);
-            self.masks[index].quote = found.quote;
+            structure.add(&self.masks[index]);
             let next = self.masks.get(index + 1).map_or(0, |next| next.t);
             let at_word = found.a & (found.t >> 1 | next << 63);
             if at_word != 0 {
@@ -84,10 +85,15 @@ impl Gate {
         tail: &[u8; CONFIRMING_DIGITS],
         counts: impl Fn(usize) -> bool,
     ) -> bool {
+        const { assert!(CONFIRMING_DIGITS == 9) }
         (0..self.masks.len()).any(|index| {
             let (word, next) = (self.masks[index].digit, self.digits_of(index + 1));
-            let behind = |count: usize| (word >> count) | (next << (64 - count));
-            let mut starts = (1..CONFIRMING_DIGITS).fold(word, |all, count| all & behind(count));
+            // Bit n of each: so many digits in a row from n on; `next` is the same for the next block.
+            let step = |(word, next): (u64, u64), count: usize| {
+                (word & ((word >> count) | (next << (64 - count))), next & (next >> count))
+            };
+            let eight = [1, 2, 4].into_iter().fold((word, next), step);
+            let mut starts = eight.0 & ((word >> 8) | (next << 56));
             std::iter::from_fn(|| {
                 let at = index * 64 + starts.trailing_zeros() as usize;
                 (starts != 0).then(|| starts &= starts - 1).map(|()| at)
@@ -119,6 +125,16 @@ impl Gate {
     /// Sorts the spots, so that [`Gate::next_spot`] can be asked.
     pub(super) fn sort_spots(&mut self) {
         self.spots.sort_unstable();
+    }
+
+    /// The classes of names seen lately.
+    pub(super) fn names(&mut self) -> &mut NameCache {
+        &mut self.names
+    }
+
+    /// The spots of the record judged last, sorted if [`Gate::sort_spots`] was called since.
+    pub(super) fn spots(&self) -> &[usize] {
+        &self.spots
     }
 
     /// The first spot at or behind `from`.
@@ -161,14 +177,35 @@ impl Gate {
                 // A run may begin or end in the signs around a value: its digits count.
                 let Some(digits) = self.digits(start, end) else { continue };
                 if self.is_suspicious(record, (start, end), digits, threshold) {
-                    let digits = (digits.0..digits.1).filter(|at| record[*at].is_ascii_digit());
-                    self.spots.extend(digits);
+                    self.add_groups(digits);
                 }
             }
         }
     }
 
+    /// Marks the first digit of each group in `start..end`, and the last of all.
+    fn add_groups(&mut self, (start, end): (usize, usize)) {
+        let mut before = 0;
+        for index in start / 64..end.div_ceil(64) {
+            let word = self.masks[index].digit;
+            let mut groups = word & !((word << 1) | before);
+            before = word >> 63;
+            while groups != 0 {
+                let at = index * 64 + groups.trailing_zeros() as usize;
+                groups &= groups - 1;
+                if (start..end).contains(&at) {
+                    self.spots.push(at);
+                }
+            }
+        }
+        self.spots.push(end - 1);
+    }
+
     fn run_end(&self, start: usize) -> usize {
+        let other = self.ahead(start, |masks| !masks.number);
+        if other != 0 {
+            return start + other.trailing_zeros() as usize;
+        }
         let mut index = start / 64;
         let mut word = !self.masks[index].number & (u64::MAX << (start % 64));
         while word == 0 && index + 1 < self.masks.len() {
@@ -176,6 +213,22 @@ impl Gate {
             word = !self.masks[index].number;
         }
         if word == 0 { self.masks.len() * 64 } else { index * 64 + word.trailing_zeros() as usize }
+    }
+
+    /// The bits of `mask` for the 64 bytes from `at` on, that of `at` lowest.
+    fn ahead(&self, at: usize, mask: impl Fn(&Masks) -> u64) -> u64 {
+        let (index, shift) = (at / 64, at % 64);
+        let next = self.masks.get(index + 1).map_or(0, &mask);
+        self.masks.get(index).map_or(0, &mask) >> shift | next << 1 << (63 - shift)
+    }
+
+    /// The bits of `mask` for the 64 bytes before `at`, the nearest highest.
+    fn before(&self, at: usize, mask: impl Fn(&Masks) -> u64) -> u64 {
+        match at.checked_sub(64) {
+            Some(from) => self.ahead(from, mask),
+            None if at == 0 => 0,
+            None => mask(&self.masks[0]) << (64 - at),
+        }
     }
 
     /// The bits of `mask` in `start..end`, block by block, each with the offset of its block.
@@ -199,6 +252,12 @@ impl Gate {
 
     /// Where the digits in `start..end` begin and end, when they are enough for a number.
     fn digits(&self, start: usize, end: usize) -> Option<(usize, usize)> {
+        if (1..=64).contains(&(end - start)) {
+            let found = self.ahead(start, |masks| masks.digit) & (u64::MAX >> (64 - (end - start)));
+            let first = start + found.trailing_zeros() as usize;
+            let end = start + 64 - found.leading_zeros() as usize;
+            return (found.count_ones() as usize >= DIGITS_MIN).then_some((first, end));
+        }
         let mut count = 0;
         let mut span = None;
         for (offset, word) in self.words(start, end, |masks| masks.digit) {
@@ -221,7 +280,7 @@ impl Gate {
         threshold: i16,
     ) -> bool {
         let is_sign = |byte: &u8| matches!(byte, b'\\' | b'+');
-        let is_one = self.words(first, last, |masks| !masks.token).all(|(_, word)| word == 0);
+        let is_one = self.is_token(first, last);
         if record[start..first].iter().any(is_sign)
             || record[last..end.min(record.len())].iter().any(is_sign)
             || !is_one && record[first..last].iter().any(is_sign)
@@ -278,8 +337,23 @@ impl Gate {
         }
     }
 
+    /// Whether `start..end`, which is not empty, holds bytes of a token only.
+    fn is_token(&self, start: usize, end: usize) -> bool {
+        if end - start <= 64 {
+            return !self.ahead(start, |masks| masks.token) << (64 - (end - start)) == 0;
+        }
+        self.words(start, end, |masks| !masks.token).all(|(_, word)| word == 0)
+    }
+
     /// Where the token around `first..last` begins and ends; `None` when it is long.
     fn token_around(&self, first: usize, last: usize, len: usize) -> Option<(usize, usize)> {
+        // What lies outside the record is of no class.
+        let before = !self.before(first, |masks| masks.token);
+        let behind = !self.ahead(last, |masks| masks.token);
+        if before != 0 && behind != 0 {
+            let start = first - before.leading_zeros() as usize;
+            return Some((start, (last + behind.trailing_zeros() as usize).min(len)));
+        }
         let floor = first.saturating_sub(TOKEN_BYTES_MAX);
         let other = |masks: &Masks| !masks.token;
         let before = self.words(floor, first, other).rfind(|(_, word)| *word != 0);
@@ -306,24 +380,17 @@ impl Gate {
         let before = before.strip_suffix(b" ").unwrap_or(before);
         let before = before.strip_suffix(b"\":")?;
         let end = before.len();
-        let mut words = self.words(end.saturating_sub(NAME_BYTES_MAX), end, |masks| masks.quote);
-        let (offset, word) = words.rfind(|(_, word)| *word != 0)?;
-        let open = offset + 64 - word.leading_zeros() as usize;
-        let is_name = open < end
+        let len = self.before(end, |masks| masks.quote).leading_zeros() as usize;
+        let is_name = (1..NAME_BYTES_MAX).contains(&len)
             && before[end - 1] != b'.'
-            && self.words(open, end, |masks| !masks.token).all(|(_, word)| word == 0);
-        is_name.then(|| &before[open..])
+            && self.is_token(end - len, end);
+        is_name.then(|| &before[end - len..])
     }
 
     /// Marks the triggers of a block behind which something may hide; takes escaped quotes out of
-    /// `found`.
-    fn add_triggers(
-        &mut self,
-        record: &[u8],
-        offset: usize,
-        found: &mut Masks,
-        structure: &mut Structure,
-    ) {
+    /// its mask.
+    fn add_triggers(&mut self, record: &[u8], index: usize, structure: &mut Structure) {
+        let (offset, found) = (index * 64, &mut self.masks[index]);
         let mut triggers = found.trigger;
         if structure.escaped {
             structure.escaped = false;
@@ -382,76 +449,6 @@ impl Structure {
             self.depth += i64::from(open.count_ones()) - i64::from(close.count_ones());
         }
     }
-}
-
-/// Whether something may hide behind the trigger at `at`.
-fn hides(record: &[u8], at: usize) -> bool {
-    let next = record.get(at + 1).copied();
-    match record[at] {
-        b'@' => true,
-        b'\\' => matches!(next, None | Some(b'u' | b'x' | b'\\')),
-        b'%' => next.is_some_and(|byte| byte.is_ascii_hexdigit()),
-        b'&' => match next {
-            Some(b'#') => true,
-            Some(byte) if byte.is_ascii_alphabetic() => {
-                memchr::memchr(b';', &record[at + 1..record.len().min(at + 12)]).is_some()
-            }
-            _ => false,
-        },
-        b'=' => hides_quoted_printable(record, at),
-        0xc0.. => hides_digit_or_sign(record, at),
-        _ => false,
-    }
-}
-
-/// Whether the character at `at` counts as another one, or as nothing.
-fn hides_digit_or_sign(record: &[u8], at: usize) -> bool {
-    let bytes = &record[at..record.len().min(at + 4)];
-    let character = bytes.utf8_chunks().next().and_then(|chunk| chunk.valid().chars().next());
-    character.is_none_or(|character| folds(character).is_some())
-}
-
-/// `2026-11-20` with fewer digits behind it than a number has.
-fn begins_with_date(record: &[u8], first: usize, last: usize) -> bool {
-    let run = &record[first..last];
-    let is_date = run.len() >= 10
-        && matches!(run[..2], [b'1', b'9'] | [b'2', b'0'])
-        && run[2..4].iter().all(u8::is_ascii_digit)
-        && (run[4], run[7]) == (b'-', b'-')
-        && matches!(run[5], b'0' | b'1')
-        && matches!(run[8], b'0'..=b'3')
-        && run[6].is_ascii_digit()
-        && run[9].is_ascii_digit()
-        && !run.get(10).is_some_and(u8::is_ascii_digit);
-    is_date && run[10..].iter().filter(|byte| byte.is_ascii_digit()).count() < DIGITS_MIN
-}
-
-/// Whether the digits `first..last` stand between letters of a hexadecimal number: what is glued to
-/// both sides is no phone number by any rule, unless the letters before it are a word.
-fn is_inside_hex(record: &[u8], first: usize, last: usize) -> bool {
-    let is_hex_letter = |byte: &u8| matches!(byte, b'a'..=b'f' | b'A'..=b'F');
-    if first == 0
-        || !is_hex_letter(&record[first - 1])
-        || !record.get(last).is_some_and(is_hex_letter)
-    {
-        return false;
-    }
-    let before = record[..first].iter().rev().take(GLUED_LETTERS_MAX);
-    let mut letters = before.take_while(|byte| byte.is_ascii_alphabetic());
-    // `ext` and `durchwahl` begin with one.
-    let goes_on = |byte: &u8| is_hex_letter(byte) || !byte.is_ascii_alphabetic();
-    letters.all(is_hex_letter)
-        && record.get(last + 1).is_none_or(goes_on)
-        && record[first..last].iter().all(u8::is_ascii_digit)
-}
-
-/// Words glued to digits are looked at that far back.
-const GLUED_LETTERS_MAX: usize = 32;
-
-/// Digits alone, without an exit code.
-fn is_bare(record: &[u8], first: usize, last: usize) -> bool {
-    let digits = &record[first..last];
-    digits.iter().all(u8::is_ascii_digit) && digits[0] != b'0'
 }
 
 /// The most that the numbering plans can say for bare digits without an exit code.
