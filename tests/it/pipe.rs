@@ -173,6 +173,8 @@ fn a_canary_that_is_let_through_is_counted_and_told_without_its_value() {
     let leaked = home.pipe(&arguments, planted.stdout.as_bytes());
     assert_eq!(count(&leaked).as_deref(), Some("2"));
     assert!(leaked.stderr.contains("has left"), "{}", leaked.stderr);
+    let alerts = fs::read_to_string(home.path("out/alerts.jsonl")).unwrap();
+    assert!(alerts.contains("LeakFound") && !alerts.contains("example.com"), "{alerts}");
     assert!(!leaked.stderr.contains("example.com"), "{}", leaked.stderr);
     assert_eq!(home.run(&["keys", "canaries"]).exit, 78);
 }

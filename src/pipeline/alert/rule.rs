@@ -321,6 +321,18 @@ impl Rules {
                 keep_firing_for: "5m".to_owned(),
                 ..ratio("HandoverRateHigh", "sessions_handed_over", "sessions", &["tenant"])
             },
+            RawRule {
+                ratio: None,
+                rate: Some("leaks".to_owned()),
+                window: "10m".to_owned(),
+                threshold: 0.0,
+                clear_threshold: None,
+                pending_for: "0s".to_owned(),
+                keep_firing_for: "0s".to_owned(),
+                samples_min: 1,
+                severity: "SEV-1".to_owned(),
+                ..ratio("LeakFound", "", "", &[])
+            },
         ]
     }
 

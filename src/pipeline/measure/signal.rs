@@ -52,6 +52,10 @@ signals! {
     Fallbacks, "fallbacks", Count;
     #[doc = "Handover events; one session may have several."]
     Handovers, "handovers", Count;
+    #[doc = "Leaks: values the sentinel found in output records, and output records with a canary."]
+    Leaks, "leaks", Count;
+    #[doc = "Tokens made with the default key because the tenant has none."]
+    DefaultKeyTokens, "default_key_tokens", Count;
     #[doc = "Bot sessions, each once, when first seen."]
     Sessions, "sessions", Sessions;
     #[doc = "Bot sessions with at least one handover, each once, at the first handover."]

@@ -22,7 +22,7 @@ use crate::pipeline::audit::{
 };
 use crate::pipeline::emit::{Emitter, TopicNames};
 use crate::pipeline::ingest::Ingest;
-use crate::pipeline::measure::{DeltaBook, Places};
+use crate::pipeline::measure::{DeltaBook, Places, Signal};
 use crate::pipeline::metric::{Metric, MetricSeries, MetricUpdate};
 use crate::pipeline::record::{RecordBatch, Timestamp, TopicPartition};
 use crate::pipeline::redact::sentinel::Sampling;
@@ -184,9 +184,14 @@ impl Scrub {
         self.tally.add(Metric::LabelOverflow, &["session"], overflow.session);
     }
 
-    fn look_for_canaries(&mut self, outputs: &Outputs, from: usize) {
+    fn look_for_canaries(&mut self, now: Timestamp, outputs: &Outputs, from: usize) {
         let found = self.config.canaries.survivors(outputs, from);
         self.tally.add(Metric::LeaksFound, &["canary"], found);
+        if let Some(book) = self.book.as_mut().filter(|_| found > 0) {
+            let place = self.places.of(None, None);
+            let count = u32::try_from(found).unwrap_or(u32::MAX);
+            book.notice(&self.places, place, Signal::Leaks, count, now);
+        }
     }
 
     fn seal(&mut self, now: Timestamp, outputs: &mut Outputs) {
@@ -282,7 +287,7 @@ impl Stage for Scrub {
                 failed = self.take(&record, now, outputs).err();
             }
         });
-        self.look_for_canaries(outputs, from);
+        self.look_for_canaries(now, outputs, from);
         failed.map_or(Ok(()), Err)
     }
 
@@ -336,7 +341,7 @@ impl Stage for Scrub {
         }
         self.send_measures(now, outputs);
         self.seal(now, outputs);
-        self.look_for_canaries(outputs, from);
+        self.look_for_canaries(now, outputs, from);
     }
 
     fn offsets(&mut self, deliveries: &[Delivery]) -> Vec<OffsetCommit> {

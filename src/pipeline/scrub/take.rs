@@ -6,7 +6,7 @@ use crate::pipeline::audit::{
 };
 use crate::pipeline::emit::DeadLetter;
 use crate::pipeline::ingest;
-use crate::pipeline::measure::{BotFacts, DeltaBook, Fact, Places, SessionTag};
+use crate::pipeline::measure::{BotFacts, DeltaBook, Fact, Places, SessionTag, Signal};
 use crate::pipeline::metric::Metric;
 use crate::pipeline::record::{SourceRecord, Timestamp, TopicPartition};
 use crate::pipeline::redact::keyring::{KeyKind, Keyring, MissingEpoch};
@@ -74,11 +74,17 @@ impl Scrub {
             &batch
         };
         count(&mut self.tally, record, &redacted, parts);
-        if self.config.sentinel.chooses(source.partition, record.offset) {
-            look_for_leaks(&mut self.tally, self.redactor.policy(), &redacted);
-        }
-        if let Some(book) = &mut self.book {
+        let looks = self.config.sentinel.chooses(source.partition, record.offset);
+        let leaks = if looks {
+            look_for_leaks(&mut self.tally, self.redactor.policy(), &redacted)
+        } else {
+            0
+        };
+        if let (Some(book), [first, ..]) = (&mut self.book, parts) {
             measure(book, &self.places, self.redactor.keyring(), &redacted, parts, now);
+            book.notice(&self.places, first.place, Signal::Leaks, leaks, now);
+            let tokens = default_keys(redacted.report());
+            book.notice(&self.places, first.place, Signal::DefaultKeyTokens, tokens, now);
         }
         self.seal_if_full(source, now, outputs);
         Ok(())
@@ -318,14 +324,22 @@ fn count(
 }
 
 /// A second, independent look at what is about to leave.
-fn look_for_leaks(tally: &mut Tally, policy: &Policy, redacted: &RedactedRecord<'_>) {
+fn look_for_leaks(tally: &mut Tally, policy: &Policy, redacted: &RedactedRecord<'_>) -> u32 {
+    let mut all = 0_u32;
     let rules = policy.rules(&redacted.topic_partition().topic, redacted.tenant());
     let is_allowed = |value: &str| rules.allows_email(value) || rules.allows_phone(value);
     for part in [redacted.key(), redacted.value()].into_iter().flatten() {
         let found = leaks(part, is_allowed);
         tally.add(Metric::LeaksFound, &["email"], found.emails.into());
         tally.add(Metric::LeaksFound, &["phone"], found.phones.into());
+        all = all.saturating_add(found.emails).saturating_add(found.phones);
     }
+    all
+}
+
+fn default_keys(report: &RecordReport) -> u32 {
+    let parts = [&report.value, &report.key, &report.headers];
+    parts.iter().fold(0, |sum, part| sum.saturating_add(part.default_keys))
 }
 
 fn measure(

@@ -160,10 +160,26 @@ impl DeltaBook {
                 state.watermark = state.watermark.max(Some(time));
             }
         }
-        let series = self.count(places, fact, Bucket::of(time));
+        let series = self.count(places, fact.place, Bucket::of(time), &fact.counts());
         if let Some(tag) = fact.session.filter(|_| fact.bot.any()) {
             let scope = self.series[series].series.scope.clone();
             self.session(scope, tag, time, fact.bot.handover);
+        }
+    }
+
+    /// Counts something that was noticed `now`, whatever the time of the record it was noticed in.
+    pub fn notice(
+        &mut self,
+        places: &Places,
+        place: Place,
+        signal: Signal,
+        count: u32,
+        now: Timestamp,
+    ) {
+        if count > 0 {
+            let mut counts = Counts::default();
+            counts.add(signal, count);
+            self.count(places, place, Bucket::of(now), &counts);
         }
     }
 
@@ -229,21 +245,21 @@ impl DeltaBook {
         self.marks = self.marks_committed.clone();
     }
 
-    /// Counts a record under `bucket`; returns the number of its series.
-    fn count(&mut self, places: &Places, fact: &Fact, bucket: Bucket) -> usize {
-        let index = fact.place.index();
+    /// Adds to a place under `bucket`; returns the number of its series.
+    fn count(&mut self, places: &Places, place: Place, bucket: Bucket, counts: &Counts) -> usize {
+        let index = place.index();
         if self.cells.len() <= index {
             self.cells.resize(index + 1, None);
         }
         if self.cells[index].is_none() {
-            self.cells[index] = Some(self.open(places, fact.place, bucket));
+            self.cells[index] = Some(self.open(places, place, bucket));
         }
         let cell = self.cells[index].as_mut().expect("it was just made");
         if cell.bucket != bucket {
             self.overflow.bucket += cell.flush(&mut self.series);
             cell.bucket = bucket;
         }
-        cell.counts.add_all(&fact.counts());
+        cell.counts.add_all(counts);
         self.overflow.tenant += u64::from(cell.is_other_tenant);
         self.overflow.service += u64::from(cell.is_other_service);
         cell.series()
