@@ -94,6 +94,15 @@ fn damaged_lines_never_panic_and_stay_bounded() {
     }
 }
 
+/// Case 617,405 of the damaged lines.
+#[test]
+fn an_extension_may_reach_into_the_next_number() {
+    let line = "phoneNumb\0er=tel%3A%2B65-9167-7635%3Bext%3D12-9167-7635%3Bext%3D12";
+    for mut subject in [Subject::new("DE", "balanced"), Subject::new("US", "strict")] {
+        assert!(!subject.redact(line).contains("65-9167"));
+    }
+}
+
 pub(crate) fn cases() -> u64 {
     #[expect(clippy::disallowed_methods, reason = "a test's own switch")]
     let asked = std::env::var("BLOTTER_REDACTION_CASES").ok();

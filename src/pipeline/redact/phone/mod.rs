@@ -118,9 +118,11 @@ fn goes_on(text: &[u8], previous: &Candidate, next: &Candidate) -> bool {
     let is_valid = [Rule::NationalGrouped, Rule::NationalValid, Rule::BareHome];
     previous.score.total >= THRESHOLD_BALANCED
         && previous.len == next.len
-        && next.start - previous.end <= LINK_BYTES_MAX
+        // The extension of a number may reach into the next candidate.
+        && text
+            .get(previous.end..next.start)
+            .is_some_and(|gap| gap.len() <= LINK_BYTES_MAX && LINKS.contains(&gap.trim_ascii()))
         && is_valid.iter().any(|rule| next.score.has(*rule))
-        && LINKS.contains(&text[previous.end..next.start].trim_ascii())
 }
 
 const LINK_BYTES_MAX: usize = 6;
