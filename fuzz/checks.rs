@@ -16,7 +16,9 @@ pub(super) fn scan(data: &[u8]) {
         assert!(out.len() <= data.len() * 8 + 64, "{} bytes became {}", data.len(), out.len());
         let again = redact(strictness, &out);
         assert_eq!(show(&again), show(&out), "redacted again it changes");
-        if is_json(data) {
+        // A number alone is a line of text as well, and is redacted as one.
+        let is_number = data.trim_ascii().iter().all(|byte| b"0123456789+-.eE".contains(byte));
+        if is_json(data) && !is_number {
             assert!(out.is_empty() || is_json(&out), "no JSON any more: {}", show(&out));
         }
     }
