@@ -4,6 +4,7 @@
 //! [`Instance`] per rule and group that is not inactive; every transition, lease and resolve is an
 //! [`Emission`]: an Alertmanager alert with our fields beside it.
 
+mod built_in;
 mod duration;
 mod message;
 mod rule;

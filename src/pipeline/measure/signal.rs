@@ -56,6 +56,8 @@ signals! {
     Leaks, "leaks", Count;
     #[doc = "Tokens made with the default key because the tenant has none."]
     DefaultKeyTokens, "default_key_tokens", Count;
+    #[doc = "Source partitions that stopped and wait for an operator."]
+    Stops, "stops", Count;
     #[doc = "Bot sessions, each once, when first seen."]
     Sessions, "sessions", Sessions;
     #[doc = "Bot sessions with at least one handover, each once, at the first handover."]

@@ -187,10 +187,14 @@ impl Scrub {
     fn look_for_canaries(&mut self, now: Timestamp, outputs: &Outputs, from: usize) {
         let found = self.config.canaries.survivors(outputs, from);
         self.tally.add(Metric::LeaksFound, &["canary"], found);
-        if let Some(book) = self.book.as_mut().filter(|_| found > 0) {
+        self.notice(Signal::Leaks, u32::try_from(found).unwrap_or(u32::MAX), now);
+    }
+
+    /// Measures something that is no tenant's.
+    fn notice(&mut self, signal: Signal, count: u32, now: Timestamp) {
+        if let Some(book) = self.book.as_mut().filter(|_| count > 0) {
             let place = self.places.of(None, None);
-            let count = u32::try_from(found).unwrap_or(u32::MAX);
-            book.notice(&self.places, place, Signal::Leaks, count, now);
+            book.notice(&self.places, place, signal, count, now);
         }
     }
 
@@ -247,6 +251,9 @@ impl Stage for Scrub {
         }
         if let (RestoreStep::Ready { .. }, Some(book)) = (&advance.step, &mut self.book) {
             book.assign(topic_partition);
+        }
+        if let RestoreStep::Stop(_) = &advance.step {
+            self.notice(Signal::Stops, 1, now);
         }
         advance.step
     }

@@ -254,7 +254,13 @@ impl Admin {
         let mut config = self.client();
         config.set("isolation.level", "read_uncommitted");
         let reader: BaseConsumer = config.create().expect("a consumer");
-        reader.fetch_watermarks(topic, partition, PATIENCE).expect("watermarks")
+        // A busy broker may lead a new partition a little later than it announces it.
+        let mut watermarks = None;
+        super::wait_until(&format!("watermarks of {topic}/{partition}"), 30, || {
+            watermarks = reader.fetch_watermarks(topic, partition, PATIENCE).ok();
+            watermarks.is_some()
+        });
+        watermarks.expect("it was waited for")
     }
 }
 
