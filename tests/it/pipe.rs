@@ -180,18 +180,6 @@ fn a_canary_that_is_let_through_is_counted_and_told_without_its_value() {
 }
 
 #[test]
-fn a_stream_that_is_no_text_stops_with_an_alert() {
-    let home = Home::new();
-    let gzip: Vec<u8> = (0..1_500)
-        .flat_map(|number| [b"\x1f\x8b\x08\x00".to_vec(), format!("{number}\n").into()].concat())
-        .collect();
-    let ran = home.pipe(&["pipe", "--out", "out"], &gzip);
-    assert!(ran.stderr.contains("not_text") && ran.stderr.contains("leave the topic out"));
-    let alerts = fs::read_to_string(home.path("out/alerts.jsonl")).unwrap();
-    assert!(alerts.contains("PartitionStopped"), "{alerts}");
-}
-
-#[test]
 fn an_otlp_batch_counts_each_log_record_under_its_resource() {
     let home = Home::new();
     let resource = |tenant: &str, service: &str, severities: &[u8]| {
