@@ -180,6 +180,24 @@ fn a_canary_that_is_let_through_is_counted_and_told_without_its_value() {
 }
 
 #[test]
+fn a_partition_that_is_no_text_stops_with_an_alert() {
+    let daemon = Daemon::start(&Site::new(2), &[]);
+    for _ in 0..1_000 {
+        daemon.feed(0, b"\x1f\x8b\x08\x00no text");
+    }
+    let is_told = |count| {
+        let alerts = daemon.await_records("blotter.alerts", 0, count);
+        let last = alerts.last().and_then(|alert| alert.body.value.as_deref());
+        last.is_some_and(|value| String::from_utf8_lossy(value).contains("PartitionStopped"))
+    };
+    assert!((1..100).any(is_told));
+    // Its neighbour goes on.
+    daemon.feed(1, NEIGHBOUR);
+    assert_eq!(daemon.redacted(1, 1)[0].body.value.as_deref(), Some(NEIGHBOUR_REDACTED.as_bytes()));
+    daemon.end();
+}
+
+#[test]
 fn an_otlp_batch_counts_each_log_record_under_its_resource() {
     let home = Home::new();
     let resource = |tenant: &str, service: &str, severities: &[u8]| {
