@@ -222,7 +222,6 @@ impl NameTable {
     pub(super) fn step_folded(&self, from: Position, key: &[u8], folded: Folded) -> Position {
         let segment = self.segments.find(folded, key);
         match segment {
-            Some(segment) if from.node == ROOT && !segment.from_top.is_dead() => segment.from_top,
             None if folded.may_hold_dot() => self.step_dotted(from, key),
             _ => self.step_segment(from, key, segment),
         }

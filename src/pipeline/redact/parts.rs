@@ -17,18 +17,28 @@ pub struct RecordReport {
 }
 
 impl RecordReport {
+    /// The three reports.
+    #[must_use]
+    pub const fn parts(&self) -> [&Report; 3] {
+        [&self.value, &self.key, &self.headers]
+    }
+
     /// Everything found in the record.
     #[must_use]
     pub fn total(&self) -> u32 {
-        self.value.total() + self.key.total() + self.headers.total()
+        self.parts().into_iter().map(Report::total).sum()
+    }
+
+    /// Tokens made with the default key.
+    #[must_use]
+    pub fn default_keys(&self) -> u32 {
+        self.parts().into_iter().map(|part| part.default_keys).sum()
     }
 
     /// Whether anything at all was changed.
     #[must_use]
     pub fn is_clean(&self) -> bool {
-        [self.value, self.key, self.headers]
-            .iter()
-            .all(|report| report.disposition == Disposition::Clean)
+        self.parts().into_iter().all(|report| report.disposition == Disposition::Clean)
     }
 }
 

@@ -83,7 +83,7 @@ impl Scrub {
         if let (Some(book), [first, ..]) = (&mut self.book, parts) {
             measure(book, &self.places, self.redactor.keyring(), &redacted, parts, now);
             book.notice(&self.places, first.place, Signal::Leaks, leaks, now);
-            let tokens = default_keys(redacted.report());
+            let tokens = redacted.report().default_keys();
             book.notice(&self.places, first.place, Signal::DefaultKeyTokens, tokens, now);
         }
         self.seal_if_full(source, now, outputs);
@@ -315,12 +315,12 @@ fn count(
         let labels = [found.kind, found.surface, tenant];
         tally.add(Metric::Redactions, &labels, u64::from(found.count));
     }
-    for part in [&report.value, &report.key, &report.headers] {
+    tally.add(Metric::DefaultKeyTokens, &[], u64::from(report.default_keys()));
+    for part in report.parts() {
         if let Disposition::StrictMasked(reason) = part.disposition {
             tally.add(Metric::RecordsMasked, &[reason.name()], 1);
         }
         tally.add(Metric::RecordsTruncated, &[], u64::from(part.truncated));
-        tally.add(Metric::DefaultKeyTokens, &[], u64::from(part.default_keys));
         tally.add(Metric::UnavailableKeyTokens, &[], u64::from(part.unavailable_keys));
         tally.rules(part.rules);
     }
@@ -338,11 +338,6 @@ fn look_for_leaks(tally: &mut Tally, policy: &Policy, redacted: &RedactedRecord<
         all = all.saturating_add(found.emails).saturating_add(found.phones);
     }
     all
-}
-
-fn default_keys(report: &RecordReport) -> u32 {
-    let parts = [&report.value, &report.key, &report.headers];
-    parts.iter().fold(0, |sum, part| sum.saturating_add(part.default_keys))
 }
 
 fn measure(
