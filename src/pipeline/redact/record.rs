@@ -69,7 +69,7 @@ impl<'a> RedactedRecord<'a> {
         buffer: &'a mut RecordBuffer,
     ) -> Result<Self, MissingEpoch> {
         let redact = |scope: &Scope<'_>, input: &[u8], out: &mut Vec<u8>| {
-            let report = redactor.redact_in(scope, input, out);
+            let report = redactor.redact_changed(scope, input, out);
             if report.disposition == Disposition::MissingKeyEpoch {
                 let missing = redactor.missing_epoch().cloned();
                 return Err(missing.expect("the disposition says which epoch is missing"));
@@ -92,11 +92,12 @@ impl<'a> RedactedRecord<'a> {
         let mut identities = Identities::of(source, log);
         work.find_numbers(tenant_id, &mut identities)?;
         work.value(tenant_id, identities.as_slice(), source.value, &mut report.value)?;
-        work.confirm_numbers(&mut identities, source.value);
+        work.confirm_numbers(&mut identities, source.value, &report.value);
         let identities = identities.as_slice();
         let key = work.key(tenant_id, identities, source.key, &mut report.key)?;
         work.headers(tenant_id, identities, source.headers, &mut report.headers)?;
         let texts = work.texts(tenant_id, identities, log)?;
+        let is_own = report.value.disposition == Disposition::Clean;
         let RecordBuffer { value, bytes, text, headers, .. } = buffer;
         let (value, bytes, text): (&'a Vec<u8>, &'a Vec<u8>, &'a String) = (value, bytes, text);
         let slice = |span: Option<Span>| span.map(|span| &text[span.start..span.end]);
@@ -105,7 +106,7 @@ impl<'a> RedactedRecord<'a> {
             offset: source.offset,
             timestamp: source.timestamp,
             key: key.map(|span| &bytes[span.start..span.end]),
-            value: source.value.map(|_| value.as_slice()),
+            value: source.value.map(|own| if is_own { own } else { value }),
             bytes,
             headers,
             tenant,
@@ -214,6 +215,7 @@ impl From<SplitLine> for Partial {
 
 /// One record on its way into a buffer.
 struct Work<'w, F> {
+    /// As [`Redactor::redact_changed`].
     redact: F,
     topic: &'w str,
     timestamp: Timestamp,
@@ -267,11 +269,18 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
     }
 
     /// Marks the identities that the value no longer holds after redaction.
-    fn confirm_numbers(&mut self, identities: &mut Identities<'_>, value: Option<&[u8]>) {
+    fn confirm_numbers(
+        &self,
+        identities: &mut Identities<'_>,
+        value: Option<&[u8]>,
+        found: &Report,
+    ) {
         let Some(value) = value else { return };
+        let is_clean = found.disposition == Disposition::Clean;
+        let left = if is_clean { value } else { &self.buffer.value };
         for (identity, tail) in identities.undecided() {
             let had = memchr::memmem::find(value, &tail).is_some();
-            identity.is_number = had && memchr::memmem::find(&self.buffer.value, &tail).is_none();
+            identity.is_number = had && memchr::memmem::find(left, &tail).is_none();
         }
     }
 
@@ -356,7 +365,8 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
             return Ok((Span { start, end: start }, Report::default()));
         }
         let report = (self.redact)(scope, input, &mut self.buffer.piece)?;
-        self.buffer.bytes.extend_from_slice(&self.buffer.piece);
+        let is_clean = report.disposition == Disposition::Clean;
+        self.buffer.bytes.extend_from_slice(if is_clean { input } else { &self.buffer.piece });
         Ok((Span { start, end: self.buffer.bytes.len() }, report))
     }
 
@@ -391,10 +401,12 @@ impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoc
     /// constant in its place would make one identity of many.
     fn text(&mut self, scope: &Scope<'_>, field: &Field<'_>) -> Result<Option<Span>, MissingEpoch> {
         let piece = &mut self.buffer.piece;
-        let report = (self.redact)(scope, field.as_str().as_bytes(), piece)?;
-        let is_scanned = matches!(report.disposition, Disposition::Clean | Disposition::Redacted);
-        let text = std::str::from_utf8(piece).ok().filter(|text| is_scanned && !text.is_empty());
-        let Some(text) = text else { return Ok(None) };
+        let text = match (self.redact)(scope, field.as_str().as_bytes(), piece)?.disposition {
+            Disposition::Clean => Some(field.as_str()),
+            Disposition::Redacted => std::str::from_utf8(piece).ok(),
+            _ => None,
+        };
+        let Some(text) = text.filter(|text| !text.is_empty()) else { return Ok(None) };
         let start = self.buffer.text.len();
         self.buffer.text.push_str(text);
         Ok(Some(Span { start, end: self.buffer.text.len() }))
@@ -420,9 +432,9 @@ mod tests {
             |scope, input, out| {
                 calls.push(format!("{:?} {:?}", scope.surface, scope.tenant.map(TenantId::as_str)));
                 out.clear();
-                out.extend(input.iter().map(|byte| if *byte == b'@' { b'#' } else { *byte }));
                 let mut report = Report::default();
                 if input.contains(&b'@') {
+                    out.extend(input.iter().map(|byte| if *byte == b'@' { b'#' } else { *byte }));
                     report.disposition = Disposition::Redacted;
                     report.found[0][0] = 1;
                 }

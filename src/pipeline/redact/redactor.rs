@@ -16,6 +16,12 @@ use crate::pipeline::limits::REDACTION_ROUNDS_MAX;
 /// Takes e-mail addresses and phone numbers out of bytes. Reuses its buffers: keep one per thread.
 pub struct Redactor {
     policy: Arc<Policy>,
+    work: Work,
+}
+
+/// Everything but the policy, whose rules are at hand while this changes.
+#[derive(Default)]
+struct Work {
     keyring: Option<Arc<Keyring>>,
     engine: Engine,
     findings: Vec<Finding>,
@@ -40,28 +46,20 @@ impl Redactor {
     /// A redactor that follows `policy`. Without keys, placeholders stand where tokens would.
     #[must_use]
     pub fn new(policy: impl Into<Arc<Policy>>) -> Self {
-        Self {
-            policy: policy.into(),
-            keyring: None,
-            engine: Engine::default(),
-            findings: Vec::new(),
-            edits: Vec::new(),
-            lossy: Vec::new(),
-            missing_epoch: None,
-        }
+        Self { policy: policy.into(), work: Work::default() }
     }
 
     /// The same with keys for tokens.
     #[must_use]
     pub fn with_keyring(mut self, keyring: Arc<Keyring>) -> Self {
-        self.keyring = Some(keyring);
+        self.work.keyring = Some(keyring);
         self
     }
 
     /// The keys in use.
     #[must_use]
     pub fn keyring(&self) -> Option<&Keyring> {
-        self.keyring.as_deref()
+        self.work.keyring.as_deref()
     }
 
     /// The policy in force.
@@ -77,19 +75,69 @@ impl Redactor {
 
     /// Writes the redacted `input`, which comes from a known place, to `out`, whose content is lost.
     pub fn redact_in(&mut self, scope: &Scope<'_>, input: &[u8], out: &mut Vec<u8>) -> Report {
+        let report = self.redact_changed(scope, input, out);
+        if report.disposition == Disposition::Clean {
+            out.extend_from_slice(input);
+        }
+        report
+    }
+
+    /// The same, but nothing is written when the report says [`Disposition::Clean`]: `input` itself
+    /// may leave.
+    pub(super) fn redact_changed(
+        &mut self,
+        scope: &Scope<'_>,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Report {
         out.clear();
+        let rules = self.policy.rules(scope.topic, scope.tenant);
+        self.work.redact(scope, rules, input, out)
+    }
+
+    /// What the last call found, by spans of its input, in order and not overlapping.
+    #[must_use]
+    pub fn findings(&self) -> &[Finding] {
+        &self.work.findings
+    }
+
+    /// Which key the last call needed and did not find ([`Disposition::MissingKeyEpoch`]).
+    #[must_use]
+    pub fn missing_epoch(&self) -> Option<&MissingEpoch> {
+        self.work.missing_epoch.as_ref()
+    }
+
+    /// Everything in `input` that any rule took for a candidate, whatever its score, in order and
+    /// not overlapping. Nothing where the input can't be scanned whole.
+    pub(super) fn candidates(&mut self, scope: &Scope<'_>, input: &[u8]) -> &[Finding] {
+        let rules = self.policy.rules(scope.topic, scope.tenant);
+        let settings = Settings {
+            threshold: i16::MIN,
+            may_pass_gate: false,
+            ..Settings::new(rules, scope, false)
+        };
+        match self.work.engine.scan(input, settings) {
+            Ok(()) => &self.work.engine.findings,
+            Err(_) => &[],
+        }
+    }
+}
+
+impl Work {
+    /// Writes the redacted `input` to `out`, which is empty and stays so when `input` is clean.
+    fn redact(
+        &mut self,
+        scope: &Scope<'_>,
+        rules: Rules<'_>,
+        input: &[u8],
+        out: &mut Vec<u8>,
+    ) -> Report {
         self.findings.clear();
         self.missing_epoch = None;
-        if scope.partial == Partial::Whole
-            && is_plain_word(input)
-            && self.policy.rules(scope.topic, scope.tenant).is_built_in()
-        {
-            out.extend_from_slice(input);
+        if scope.partial == Partial::Whole && is_plain_word(input) && rules.is_built_in() {
             return Report::default();
         }
-        let policy = Arc::clone(&self.policy);
-        let rules = policy.rules(scope.topic, scope.tenant);
-        let is_short = input.len() <= policy.caps().record_bytes;
+        let is_short = input.len() <= rules.policy().caps().record_bytes;
         let is_plain = is_short && self.engine.gate.read(input);
         if let Some(name) = (!is_plain).then(|| not_text(input)).flatten() {
             return Report { disposition: Disposition::NotText(name), ..Report::default() };
@@ -123,36 +171,8 @@ impl Redactor {
         })
     }
 
-    /// What the last call found, by spans of its input, in order and not overlapping.
-    #[must_use]
-    pub fn findings(&self) -> &[Finding] {
-        &self.findings
-    }
-
-    /// Which key the last call needed and did not find ([`Disposition::MissingKeyEpoch`]).
-    #[must_use]
-    pub fn missing_epoch(&self) -> Option<&MissingEpoch> {
-        self.missing_epoch.as_ref()
-    }
-
-    /// Everything in `input` that any rule took for a candidate, whatever its score, in order and
-    /// not overlapping. Nothing where the input can't be scanned whole.
-    pub(super) fn candidates(&mut self, scope: &Scope<'_>, input: &[u8]) -> &[Finding] {
-        let policy = Arc::clone(&self.policy);
-        let rules = policy.rules(scope.topic, scope.tenant);
-        let settings = Settings {
-            threshold: i16::MIN,
-            may_pass_gate: false,
-            ..Settings::new(rules, scope, false)
-        };
-        match self.engine.scan(input, settings) {
-            Ok(()) => &self.engine.findings,
-            Err(_) => &[],
-        }
-    }
-
-    /// Scans and rewrites what the gate has read until a scan of the output finds nothing: what leaves is a fixpoint, so
-    /// redacting twice is redacting once.
+    /// Scans and rewrites what the gate has read until a scan of the output finds nothing: what
+    /// leaves is a fixpoint, so redacting twice is redacting once. Writes nothing for a clean input.
     fn redact_rounds(
         &mut self,
         scope: &Scope<'_>,
@@ -167,7 +187,6 @@ impl Redactor {
         add_fragments(input, scope.partial, &mut self.findings);
         merge(&mut self.findings);
         if self.findings.is_empty() {
-            out.extend_from_slice(input);
             return Ok(Report::default());
         }
         let settings = Settings { is_output: true, ..settings };
@@ -240,8 +259,13 @@ impl Redactor {
         let result = if lossy.len() > rules.policy().caps().record_bytes {
             Err(StrictReason::TooLong.into())
         } else {
+            out.clear();
             self.engine.gate.read(&lossy);
-            self.redact_rounds(scope, rules, &lossy, true, out)
+            let result = self.redact_rounds(scope, rules, &lossy, true, out);
+            if matches!(&result, Ok(report) if report.disposition == Disposition::Clean) {
+                out.extend_from_slice(&lossy);
+            }
+            result
         };
         self.lossy = lossy;
         result.map(|report| Report { disposition: Disposition::StrictMasked(reason), ..report })
