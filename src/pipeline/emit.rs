@@ -189,12 +189,12 @@ impl Emitter {
 
     /// The redacted topic of a source topic.
     pub fn redacted_topic(&mut self, source: &Arc<str>) -> Arc<str> {
-        self.route(source).redacted
+        Arc::clone(&self.route(source).redacted)
     }
 
     /// The audit topic of a source topic.
     pub fn audit_topic(&mut self, source: &Arc<str>) -> Arc<str> {
-        self.route(source).audit
+        Arc::clone(&self.route(source).audit)
     }
 
     /// Whether a redacted record fits its topic.
@@ -207,7 +207,7 @@ impl Emitter {
     /// added.
     pub fn forward(&mut self, record: &RedactedRecord<'_>, outputs: &mut Outputs) {
         let topic_partition = record.topic_partition();
-        let topic = self.route(&topic_partition.topic).redacted;
+        let topic = self.redacted_topic(&topic_partition.topic);
         self.source.write(topic_partition, record.offset());
         let own = Header { name: SOURCE_HEADER, value: Some(&self.source.text) };
         let all: Vec<Header<'_>>;
@@ -231,7 +231,7 @@ impl Emitter {
 
     /// Sends a record to the dead letters by its coordinates and leaves a stub in its place.
     pub fn dead_letter(&mut self, letter: &DeadLetter<'_>, outputs: &mut Outputs) {
-        let topic = self.route(&letter.topic_partition.topic).redacted;
+        let topic = self.redacted_topic(&letter.topic_partition.topic);
         self.source.write(letter.topic_partition, letter.offset);
         let headers = [
             Header { name: SOURCE_HEADER, value: Some(&self.source.text) },
@@ -269,7 +269,7 @@ impl Emitter {
         is_seal: bool,
         outputs: &mut Outputs,
     ) {
-        let topic = self.route(&topic_partition.topic).audit;
+        let topic = self.audit_topic(&topic_partition.topic);
         outputs.push(OutputRecord {
             topic: &topic,
             partition: Some(topic_partition.partition),
@@ -282,16 +282,17 @@ impl Emitter {
         });
     }
 
-    fn route(&mut self, source: &Arc<str>) -> Route {
-        if let Some((_, route)) = self.last.as_ref().filter(|(last, _)| Arc::ptr_eq(last, source)) {
-            return route.clone();
+    fn route(&mut self, source: &Arc<str>) -> &Route {
+        let is_last = self.last.as_ref().is_some_and(|(last, _)| Arc::ptr_eq(last, source));
+        if !is_last {
+            let make = || Route {
+                redacted: Arc::from(self.names.redacted.topic(source)),
+                audit: Arc::from(self.names.audit.topic(source)),
+            };
+            let route = self.routes.entry(Arc::clone(source)).or_insert_with(make).clone();
+            self.last = Some((Arc::clone(source), route));
         }
-        let make = || Route {
-            redacted: Arc::from(self.names.redacted.topic(source)),
-            audit: Arc::from(self.names.audit.topic(source)),
-        };
-        let route = self.routes.entry(Arc::clone(source)).or_insert_with(make).clone();
-        self.last = Some((Arc::clone(source), route.clone()));
+        let (_, route) = self.last.as_ref().expect("it is that of the source now");
         route
     }
 }

@@ -22,15 +22,12 @@ impl Place {
 /// are kept from one transaction to the next: the same ones come again.
 #[derive(Debug, Default)]
 pub struct Places {
-    /// By service first: a deployment has few, and their names stay in the processor's cache.
-    services: HashMap<Arc<str>, Tenants>,
+    /// Each text is compared once, whatever it comes with, and stays in the processor's cache.
+    tenants: HashMap<TenantId, u32>,
+    services: HashMap<Arc<str>, u32>,
+    /// By the numbers of tenant and service.
+    places: HashMap<(Option<u32>, u32), Place>,
     names: Vec<(Option<TenantId>, Arc<str>)>,
-}
-
-#[derive(Debug, Default)]
-struct Tenants {
-    none: Option<Place>,
-    by_id: HashMap<TenantId, Place>,
 }
 
 impl Places {
@@ -40,9 +37,12 @@ impl Places {
     /// After 2^32 places without a [trim](Places::trim).
     pub fn of(&mut self, tenant: Option<&TenantId>, service: Option<&str>) -> Place {
         let service = service.unwrap_or_default();
-        let known = self.services.get(service).and_then(|tenants| match tenant {
-            Some(tenant) => tenants.by_id.get(tenant).copied(),
-            None => tenants.none,
+        let known = self.services.get(service).and_then(|&service| {
+            let tenant = match tenant {
+                Some(tenant) => Some(*self.tenants.get(tenant)?),
+                None => None,
+            };
+            self.places.get(&(tenant, service)).copied()
         });
         known.unwrap_or_else(|| self.add(tenant, service))
     }
@@ -72,17 +72,16 @@ impl Places {
     }
 
     fn add(&mut self, tenant: Option<&TenantId>, service: &str) -> Place {
-        let number = u32::try_from(self.names.len()).expect("places are trimmed long before");
-        let place = Place(number);
+        let next = |len: usize| u32::try_from(len).expect("places are trimmed long before");
+        let place = Place(next(self.names.len()));
         let known = self.services.get_key_value(service).map(|(name, _)| Arc::clone(name));
         let service = known.unwrap_or_else(|| Arc::from(service));
-        let tenants = self.services.entry(Arc::clone(&service)).or_default();
-        match tenant {
-            Some(tenant) => {
-                tenants.by_id.insert(tenant.clone(), place);
-            }
-            None => tenants.none = Some(place),
-        }
+        let number = next(self.services.len());
+        let service_number = *self.services.entry(Arc::clone(&service)).or_insert(number);
+        let number = next(self.tenants.len());
+        let tenant_number =
+            tenant.map(|tenant| *self.tenants.entry(tenant.clone()).or_insert(number));
+        self.places.insert((tenant_number, service_number), place);
         self.names.push((tenant.cloned(), service));
         place
     }

@@ -208,6 +208,10 @@ fn entries(
     mut emit: impl FnMut(&'static str, &[u8]),
 ) {
     let Some(ledger) = state.ledger() else { return };
+    let has_receipt = audit.receipts && !redacted.report().is_clean();
+    if !has_receipt && redacted.facts().staff_action.is_none() {
+        return;
+    }
     let counts = counts(redacted.report());
     let tenant = redacted
         .tenant()
@@ -238,7 +242,7 @@ fn entries(
         let range = ledger.append(&body, out);
         emit("act", out.get(range).expect("the ledger tells where the entry lies"));
     }
-    if audit.receipts && !redacted.report().is_clean() {
+    if has_receipt {
         let masked = matches!(redacted.report().value.disposition, Disposition::StrictMasked(_));
         let body = Redaction {
             offset: record.offset,
