@@ -300,7 +300,7 @@ pub const NOT_TEXT_SAMPLE_RECORDS: u32 = 1_000;
 pub const SOURCE_RECORD_BYTES_DEFAULT: usize = 1_048_588;
 
 /// Records one poll hands over: enough to amortise a turn of the loop, few enough that they, copied
-/// and redacted, stay in a core's own cache until they are sent (5,000 cost a quarter more).
+/// and redacted, stay in a core's own cache until they are sent (5,000 cost over a tenth more).
 pub const POLL_RECORDS_MAX: usize = 128;
 
 /// Bytes one poll hands over.
