@@ -29,10 +29,16 @@ pub const FIELD_NAMES_MAX: usize = 200;
 /// Longest key path of a rule.
 pub const FIELD_NAME_BYTES_MAX: usize = 256;
 
+/// Dotted parts of all key paths in one set of rules. Each is written in up to three ways
+/// (`tenant_id`, `tenantId`, `tenant-id`), and 16 bits number what comes of it, with room left for
+/// the containers that are built in.
+pub const FIELD_SEGMENTS_MAX: usize = 20_000;
+
 /// Topics with rules of their own: each has its own compiled table.
 pub const TOPIC_RULES_MAX: usize = 256;
 
 const _: () = assert!(FIELD_NAMES_MAX <= u8::MAX as usize);
+const _: () = assert!(3 * FIELD_SEGMENTS_MAX + 1_024 < u16::MAX as usize);
 
 // redact
 

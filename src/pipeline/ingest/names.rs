@@ -295,7 +295,7 @@ impl Segments {
         let folded = Folded::new(text);
         let at = self.bucket_of(folded, text);
         if self.buckets[at].segment == NONE {
-            let segment = u16::try_from(self.all.len()).expect("rules bound the number of names");
+            let segment = u16::try_from(self.all.len()).expect("rules bound names and segments");
             self.buckets[at] = Bucket { tag: folded.hash().0, segment };
             let (word, bit) = folded.filter_bit();
             self.filter[word] |= bit;
@@ -354,7 +354,7 @@ struct Builder {
 
 impl Builder {
     fn add(&mut self, kind: FieldKind, order: u8, spec: &NameSpec) {
-        let id = NameId(u16::try_from(self.names.len()).expect("rules bound the number of names"));
+        let id = NameId(u16::try_from(self.names.len()).expect("rules bound names and segments"));
         self.names.push(Name {
             path: spec.path.clone(),
             kind,
@@ -378,7 +378,7 @@ impl Builder {
         let mut node = ROOT;
         for segment in path.split('.') {
             let key = (node, segment.to_ascii_lowercase().into_bytes());
-            let next = u16::try_from(self.nodes.len()).expect("rules bound the number of names");
+            let next = u16::try_from(self.nodes.len()).expect("rules bound names and segments");
             let child = *self.children.entry(key).or_insert(next);
             if child == next {
                 self.nodes.push(Node::default());

@@ -8,7 +8,9 @@ use serde::Deserialize;
 use super::defaults;
 use super::kind::FieldKind;
 use super::names::{NameSpec, NameTable};
-use crate::pipeline::limits::{FIELD_NAME_BYTES_MAX, FIELD_NAMES_MAX, TOPIC_RULES_MAX};
+use crate::pipeline::limits::{
+    FIELD_NAME_BYTES_MAX, FIELD_NAMES_MAX, FIELD_SEGMENTS_MAX, TOPIC_RULES_MAX,
+};
 use crate::pipeline::record::TenantId;
 
 /// Rules as the configuration writes them.
@@ -225,6 +227,9 @@ pub enum IngestRulesProblem {
     /// A list over the limit.
     #[error("at most {FIELD_NAMES_MAX} names")]
     TooManyNames,
+    /// Names that are longer together than the table can number.
+    #[error("all key paths together have at most {FIELD_SEGMENTS_MAX} dotted parts")]
+    TooManySegments,
     /// Topics over the limit.
     #[error("at most {TOPIC_RULES_MAX} topics")]
     TooManyTopics,
@@ -301,6 +306,10 @@ fn layered(below: &Names, raw: &RawFields, path: &str) -> Result<Names, IngestRu
             return Err(error(path, IngestRulesProblem::TooManyNames));
         }
         names.insert(kind, specs);
+        let segments = names.values().flatten().map(|name| name.path.split('.').count());
+        if segments.sum::<usize>() > FIELD_SEGMENTS_MAX {
+            return Err(error(path, IngestRulesProblem::TooManySegments));
+        }
     }
     Ok(names)
 }

@@ -510,6 +510,19 @@ fn bad_rules_are_refused_with_their_key_path() {
 }
 
 #[test]
+fn the_longest_names_are_compiled_and_longer_ones_refused() {
+    let long = |number| format!("a_{number:02}{}", ".b".repeat(120));
+    let rules = |per_kind| {
+        let names: Vec<String> = (0..per_kind).map(long).collect();
+        let raw = serde_json::json!({"fields": {"actor": names, "action": names}});
+        IngestRules::new(&serde_json::from_value(raw).unwrap())
+    };
+    assert!(rules(80).is_ok());
+    let error = rules(90).unwrap_err().to_string();
+    assert!(error.ends_with("together have at most 20000 dotted parts"), "{error}");
+}
+
+#[test]
 fn explain_names_paths_and_rules_but_no_values() {
     let at = TopicPartition::new("app.logs", 0);
     let ingest = Ingest::new(IngestRules::default());
