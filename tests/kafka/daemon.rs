@@ -2,10 +2,9 @@
 //! built binary, and the traffic it is fed.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Output, Stdio};
+use std::process::{Child, ChildStdin, Command, Output};
 use std::sync::Mutex;
 use std::time::Duration;
 
@@ -15,10 +14,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
-use crate::harness::{Admin, Feeder, flush, unique, wait_until};
+use crate::harness::{Admin, Feeder, flush, guard, unique, wait_until};
 
-/// As `harness::node`: the process is killed when this test process ends, in whatever way, and its
-/// exit code is the guard's.
+/// Kills the process when standard input closes; its exit code is the guard's.
 const GUARD: &str = r#"
 exec 3<&0
 "$@" >>"$LOG" 2>&1 3<&- </dev/null &
@@ -141,17 +139,7 @@ impl Deployment {
         for setting in &settings {
             command.args(["--set", setting]);
         }
-        let mut guard = command
-            .env("LOG", &log)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .expect("sh runs");
-        let mut line = String::new();
-        let stdout = guard.stdout.take().expect("stdout was piped");
-        BufReader::new(stdout).read_line(&mut line).expect("the guard tells the pid");
-        let process = Pid::from_raw(line.trim().parse().expect("a pid"));
+        let (mut guard, process) = guard::spawn(command.env("LOG", &log));
         let stdin = guard.stdin.take();
         Daemon { guard, stdin, process, marker, log, log_from }
     }

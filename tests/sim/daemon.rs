@@ -10,9 +10,9 @@ use blotter::daemon::shard::{
     HealthCell, MetricSink, Shard, ShardConfig, ShardParts, Stop, StopLevel,
 };
 use blotter::pipeline::metric::{Metric, MetricUpdate};
-use blotter::pipeline::step::Stage;
 
 use crate::faults::{DaemonConductor, Weather};
+use crate::reloading::Simulated;
 use crate::sabotage::{BreakState, Ends, Sabotage, SabotagedBroker, SabotagedStage};
 use crate::world::{ActorId, World};
 
@@ -58,7 +58,7 @@ impl MetricSink for Published {
 }
 
 /// Makes a stage for a process.
-pub(crate) type MakeStage = Arc<dyn Fn(&SlotConfig) -> Box<dyn Stage> + Send + Sync>;
+pub(crate) type MakeStage = Arc<dyn Fn(&SlotConfig) -> Box<dyn Simulated> + Send + Sync>;
 
 /// What a process is started with.
 #[derive(Clone)]
@@ -108,6 +108,7 @@ impl Daemon {
                         sabotage: self.sabotage,
                         sink: Arc::<Published>::clone(&self.sink),
                         taken: 0,
+                        commits: 0,
                     },
                     clock: Arc::clone(&self.world.clock),
                     config: ShardConfig::new(

@@ -17,6 +17,7 @@ use blotter::pipeline::step::{
 };
 
 use crate::input::is_poison;
+use crate::reloading::Simulated;
 
 /// A way to break the protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,10 +244,11 @@ impl Broker for SabotagedBroker {
 
 /// A stage that panics on poison, and may tell its counters too early.
 pub(crate) struct SabotagedStage {
-    pub(crate) inner: Box<dyn Stage>,
+    pub(crate) inner: Box<dyn Simulated>,
     pub(crate) sabotage: Option<Sabotage>,
     pub(crate) sink: Arc<dyn MetricSink>,
     pub(crate) taken: u32,
+    pub(crate) commits: u32,
 }
 
 impl Stage for SabotagedStage {
@@ -324,6 +326,8 @@ impl Stage for SabotagedStage {
     fn committed(&mut self) -> Vec<MetricUpdate> {
         self.taken = 0;
         let mut updates = self.inner.committed();
+        self.commits += 1;
+        self.inner.after_commit(self.commits);
         if self.sabotage == Some(Sabotage::CountersBeforeCommit) {
             let counted = [Metric::LogRecords, Metric::RecordsRejected];
             updates.retain(|update| !counted.contains(&update.metric));

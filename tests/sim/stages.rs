@@ -13,13 +13,12 @@ use blotter::pipeline::ingest::{Ingest, IngestRules};
 use blotter::pipeline::redact::Redactor;
 use blotter::pipeline::redact::sentinel::Sampling;
 use blotter::pipeline::scrub::{AuditConfig, Canaries, MeasuresTarget, Scrub, ScrubConfig};
-use blotter::pipeline::step::Stage;
 use blotter::pipeline::watch::{Watch, WatchConfig};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::copier::Copier;
-use crate::reloading::{self, Reloading};
+use crate::reloading::{self, Simulated};
 
 pub(crate) const SOURCE: &str = "app.logs";
 pub(crate) const REDACTED: &str = "app.logs.redacted";
@@ -35,12 +34,12 @@ const RECORD_BYTES_MAX: usize = 1 << 20;
 static INGEST: LazyLock<IngestRules> = LazyLock::new(IngestRules::default);
 
 /// The stand-in for SCRUB.
-pub(crate) fn copier() -> Box<dyn Stage> {
+pub(crate) fn copier() -> Box<dyn Simulated> {
     Box::new(Copier::new(REDACTED, AUDIT))
 }
 
 /// SCRUB, whose policy changes now and then, with measures when `measures` partitions are given.
-pub(crate) fn scrub(slot: &SlotConfig, measures: Option<i32>) -> Box<dyn Stage> {
+pub(crate) fn scrub(slot: &SlotConfig, measures: Option<i32>) -> Box<dyn Simulated> {
     let deployment_key = DeploymentKey::from_seed(&[1; 32]);
     let deployment = Deployment::parse("sim").expect("a good name");
     let seed = Sha256::digest(slot.transactional_id.as_bytes()).into();
@@ -75,11 +74,11 @@ pub(crate) fn scrub(slot: &SlotConfig, measures: Option<i32>) -> Box<dyn Stage> 
             .map(|partitions| MeasuresTarget { topic: Arc::from(MEASURES), partitions }),
     };
     let redactor = Redactor::new(Arc::clone(policy));
-    Box::new(Reloading::new(Scrub::new(config, Ingest::new(INGEST.clone()), redactor)))
+    Box::new(Scrub::new(config, Ingest::new(INGEST.clone()), redactor))
 }
 
 /// WATCH with one rule that an incident of the simulated services breaks.
-pub(crate) fn watch() -> Box<dyn Stage> {
+pub(crate) fn watch() -> Box<dyn Simulated> {
     let rule: RawRule = serde_json::from_value(json!({
         "name": "Errors",
         "ratio": {"of": "errors", "per": "records"},

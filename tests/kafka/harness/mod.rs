@@ -4,6 +4,7 @@
 mod admin;
 mod cluster;
 mod forwarder;
+pub(crate) mod guard;
 mod jars;
 mod node;
 mod wait;

@@ -1,19 +1,17 @@
 //! One broker process.
 //!
-//! It runs under a small shell that kills it as soon as the shell's standard input closes: that
-//! happens when the test process ends in whatever way, kill -9 included, so no broker stays behind.
+//! It runs under a [guard], so no broker stays behind.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::process::CommandExt;
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::jars;
 use super::wait::wait_until;
+use super::{guard, jars};
 
 /// Starts "$@" with its output in $LOG and prints its pid; when standard input closes kills it and,
 /// unless a line said to keep them, removes the data in $DATA.
@@ -90,23 +88,16 @@ impl Node {
     pub(crate) fn start(&mut self) {
         assert!(self.running.is_none(), "the node runs already");
         let log4j = jars::source_folder().join("log4j2.yaml");
-        let mut guard = Command::new("sh")
+        let mut command = Command::new("sh");
+        command
             .args(["-c", GUARD, "guard", "java", "-Xms128m", self.heap])
             .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"])
             .arg(format!("-Dlog4j2.configurationFile={}", log4j.display()))
             .args(["-cp", jars::class_path(), "kafka.Kafka"])
             .arg(self.folder.join("server.properties"))
             .env("LOG", self.log())
-            .env("DATA", self.folder.join("data"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .process_group(0)
-            .spawn()
-            .expect("sh runs");
-        let mut line = String::new();
-        let stdout = guard.stdout.take().expect("stdout was piped");
-        BufReader::new(stdout).read_line(&mut line).expect("the guard tells the pid");
-        let broker = Pid::from_raw(line.trim().parse().expect("a pid"));
+            .env("DATA", self.folder.join("data"));
+        let (guard, broker) = guard::spawn(&mut command);
         self.running = Some(Running { guard, broker });
     }
 
