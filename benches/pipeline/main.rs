@@ -52,7 +52,7 @@ fn main() {
         admin: Admin { brokers: cluster.brokers() },
         folder: tempfile::tempdir().expect("a folder for settings and keys"),
     };
-    costs(&bench, records, switch("BLOTTER_BENCH_ROUNDS", 5));
+    costs(&bench, records, switch("BLOTTER_BENCH_ROUNDS", 5).max(1));
     let steady = steady::run(&bench, switch("BLOTTER_BENCH_SECONDS", 20));
     print(&steady);
     memory(&bench, &cluster, records / 3);
