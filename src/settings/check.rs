@@ -31,8 +31,9 @@ pub(super) fn settings(loaded: &Loaded) -> Checked<Settings> {
     if raw.audit.enabled {
         AuditPolicy::new(&policy).map_err(|error| loaded.error("redact", error.to_string()))?;
     }
-    let ingest =
-        IngestRules::new(&raw.ingest).map_err(|error| loaded.error("ingest", error.to_string()))?;
+    let ingest = IngestRules::new(&raw.ingest).map_err(|error| {
+        loaded.error(&format!("ingest.{}", error.path), error.problem.to_string())
+    })?;
     let http = if raw.http.enabled {
         let address = raw.http.listen.parse();
         Some(address.map_err(|_| loaded.error("http.listen", "expected ADDRESS:PORT"))?)

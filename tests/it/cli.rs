@@ -49,6 +49,23 @@ fn a_wrong_command_line_exits_64() {
 }
 
 #[test]
+fn a_value_that_does_not_fit_names_its_line() {
+    let home = Home::new();
+    let wrong = [
+        ("[ingest.fields]\nactor = [\"staff\", \"a..b\"]\n", 5, "ingest.fields.actor[1]"),
+        ("[ingest.topics.\"a*\".fields]\nactor = [\"\"]\n", 5, "fields.actor[0]"),
+        ("[redact]\nregions = [\"UK\"]\n", 5, "redact.regions[0]"),
+    ];
+    for (section, line, key) in wrong {
+        let file = home.write("blotter.toml", format!("[input]\ntopics = [\"a\"]\n\n{section}"));
+        let ran = home.run(&["check", "--config", file.to_str().unwrap()]);
+        assert_eq!(ran.exit, 78);
+        assert!(ran.stderr.contains(&format!("blotter.toml:{line}: ")), "{}", ran.stderr);
+        assert!(ran.stderr.contains(key), "{}", ran.stderr);
+    }
+}
+
+#[test]
 fn a_typo_in_a_file_names_line_and_nearest_key() {
     let home = Home::new();
     let file = home.write("blotter.toml", "[input]\ntopics = [\"a\"]\n\n[audit]\nheartbeat = 3\n");
