@@ -353,17 +353,13 @@ fn measure(
     now: Timestamp,
 ) {
     let bot = redacted.facts().bot.unwrap_or_default();
-    let session = redacted.fields().session.zip(keyring).and_then(|(session, keyring)| {
-        let key = keyring.key(redacted.tenant(), KeyKind::Session, redacted.timestamp()).ok()?;
-        let mac = key.mac(session.as_bytes());
-        Some(SessionTag(mac.first_chunk().copied().expect("a MAC has 32 bytes")))
-    });
     let mut bot = BotFacts {
         session_started: bot.session_started,
         turn: bot.turn.is_some_and(|turn| turn.has_bot()),
         fallback: bot.fallback,
         handover: bot.handover.is_some(),
     };
+    let session = if bot.any() { session_tag(redacted, keyring) } else { None };
     for part in parts {
         let fact = Fact {
             place: part.place,
@@ -376,4 +372,11 @@ fn measure(
         };
         book.record(redacted.topic_partition(), places, &fact, now);
     }
+}
+
+fn session_tag(redacted: &RedactedRecord<'_>, keyring: Option<&Keyring>) -> Option<SessionTag> {
+    let session = redacted.fields().session?;
+    let key = keyring?.key(redacted.tenant(), KeyKind::Session, redacted.timestamp()).ok()?;
+    let mac = key.mac(session.as_bytes());
+    Some(SessionTag(mac.first_chunk().copied().expect("a MAC has 32 bytes")))
 }
