@@ -112,6 +112,8 @@ impl Service {
                 let mut plan = self.plan("watch", index, self.watch_subscription());
                 let interval = &mut plan.config.commit_interval;
                 *interval = (*interval).max(Duration::from_millis(WATCH_COMMIT_INTERVAL_MS_MIN));
+                // An alert waits for its transaction.
+                plan.config.commit_growth_max = 1;
                 shards.push((plan.config.shard.clone(), plan.health.clone()));
                 let config = watch_config(&self.settings, measure);
                 supervisor

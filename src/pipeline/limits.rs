@@ -344,6 +344,10 @@ pub const HTTP_HEADER_READ_MS_MAX: u64 = 5_000;
 /// it the memory of outputs and pending state.
 pub const TRANSACTION_INPUT_BYTES_MAX: usize = 4 << 20;
 
+/// How many times as old and as large a transaction becomes while a backlog is read: a tenth less
+/// work per record, and a failure still repeats less than half a second of it.
+pub const TRANSACTION_GROWTH_MAX: u32 = 4;
+
 /// Bytes of outputs held before they are handed to the producer.
 pub const UNSENT_OUTPUT_BYTES_MAX: usize = 256 << 10;
 

@@ -111,11 +111,14 @@ impl Daemon {
                         commits: 0,
                     },
                     clock: Arc::clone(&self.world.clock),
-                    config: ShardConfig::new(
-                        self.stage,
-                        format!("{me}"),
-                        self.slot.transactional_id.clone(),
-                    ),
+                    config: ShardConfig {
+                        poll_records_max: self.slot.poll_records_max,
+                        ..ShardConfig::new(
+                            self.stage,
+                            format!("{me}"),
+                            self.slot.transactional_id.clone(),
+                        )
+                    },
                     metrics: Arc::<Published>::clone(&self.sink),
                     health: HealthCell::default(),
                     faults: Arc::<DaemonConductor>::clone(&conductor),

@@ -61,6 +61,11 @@ pub struct ShardConfig {
     pub commit_interval: Duration,
     /// A transaction is committed when it has taken this many bytes of input.
     pub commit_bytes_max: usize,
+    /// How many times as old and as large it may become while more waits to be read than is taken
+    /// and the brokers commit promptly.
+    pub commit_growth_max: u32,
+    /// Records of a full poll: fewer mean that none was left waiting.
+    pub poll_records_max: usize,
     /// Longest wait in one poll; bounds how fast a stop is noticed.
     pub poll_wait_max: Duration,
     /// Time-out of draining, of sending offsets and of committing, each; three of them together
@@ -113,6 +118,8 @@ impl ShardConfig {
             transactional_id,
             commit_interval: Duration::from_millis(100),
             commit_bytes_max: limits::TRANSACTION_INPUT_BYTES_MAX,
+            commit_growth_max: limits::TRANSACTION_GROWTH_MAX,
+            poll_records_max: limits::POLL_RECORDS_MAX,
             poll_wait_max: Duration::from_millis(100),
             transaction_step_timeout: Duration::from_secs(3),
             reset_timeout: Duration::from_secs(10),
@@ -264,6 +271,8 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         let mut events = Vec::new();
         let wait = self.wait();
         self.broker.poll(wait, &mut batches, &mut events)?;
+        let polled: usize = batches.iter().map(RecordBatch::len).sum();
+        self.transaction.polled(polled >= self.config.poll_records_max);
         if events.iter().any(|event| matches!(event, Event::Revoked { lost: true, .. })) {
             batches.clear();
         }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::recovery::{Failure, Mode};
-use super::{FaultPoint, Shard, Stop, StopLevel};
+use super::{FaultPoint, Shard, ShardConfig, Stop, StopLevel};
 use crate::daemon::broker::{Broker, BrokerError, BrokerErrorKind, SendError};
 use crate::daemon::clock::Clock;
 use crate::daemon::restore::guarded;
@@ -28,6 +28,10 @@ pub(super) struct Transaction {
     pub(super) taken: BTreeMap<TopicPartition, (i64, i64)>,
     /// When the last one was committed.
     committed_at: Duration,
+    /// Whether committing the last one took less than an interval.
+    is_prompt: bool,
+    /// Whether a poll came back with room left since the last one: nothing waits to be read.
+    ran_dry: bool,
 }
 
 impl Transaction {
@@ -59,6 +63,11 @@ impl Transaction {
         }
     }
 
+    /// Notes whether a poll was full.
+    pub(super) fn polled(&mut self, is_full: bool) {
+        self.ran_dry |= !is_full;
+    }
+
     pub(super) fn touch(&mut self, monotonic: Duration) {
         self.since.get_or_insert(monotonic);
     }
@@ -88,7 +97,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         if self.stage.is_dirty() {
             self.transaction.touch(monotonic);
         }
-        let interval = self.config.commit_interval;
+        let interval = self.config.commit_interval * self.growth();
         let aged =
             self.transaction.since.is_some_and(|since| monotonic.saturating_sub(since) >= interval);
         let fresh =
@@ -113,8 +122,23 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        self.transaction.bytes >= self.config.commit_bytes_max
+        let times = self.transaction.bytes / self.config.commit_bytes_max.max(1);
+        times > 0 && times >= usize::try_from(self.growth()).unwrap_or(usize::MAX)
             || self.isolation.limit().is_some_and(|limit| self.transaction.records >= limit)
+    }
+
+    /// How much further than usual the open transaction may go on. Each one costs the same for what
+    /// it holds once (seals, counts of a series, the commit itself), so that fewer are cheaper; who
+    /// is behind anyway is served sooner by that, as long as it is not the brokers that are slow.
+    fn growth(&self) -> u32 {
+        if !self.transaction.is_prompt || self.transaction.ran_dry {
+            return 1;
+        }
+        let ShardConfig { commit_interval, commit_growth_max, transaction_step_timeout, .. } =
+            &self.config;
+        // However long the backlog, it ends well before its time-out.
+        let fits = |growth: &u32| *commit_interval * *growth <= *transaction_step_timeout;
+        (1..=*commit_growth_max).rev().find(fits).unwrap_or(1)
     }
 
     pub(super) fn commit_now(&mut self, stop: &Stop) -> Result<(), Failure> {
@@ -143,6 +167,8 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         }
         self.faults.reached(FaultPoint::AfterEndTransaction);
         self.stands(offsets);
+        let took = self.clock.monotonic().saturating_sub(monotonic);
+        self.transaction.is_prompt = took < self.config.commit_interval;
         self.publish(Metric::Transactions, &[self.config.stage, "committed"], 1.0);
         Ok(())
     }

@@ -86,6 +86,30 @@ fn records_are_read_written_and_committed_after_a_heartbeat() {
     assert_eq!(transactions, u64::try_from(bench.world().count("commit")).unwrap());
 }
 
+/// Commits while 100 records of each partition come every millisecond, for a second and a half.
+fn commits_under_a_backlog(partitions: i32, commit_time: Duration, timeout_ms: u64) -> usize {
+    let mut bench = Bench::new(partitions, 1_000_000);
+    bench.world().commit_time = commit_time;
+    let config = &mut bench.shard.as_mut().expect("not ended").config;
+    config.transaction_step_timeout = Duration::from_millis(timeout_ms);
+    bench.turns(100).unwrap();
+    let before = bench.world().count("commit");
+    bench.turns(1_500).unwrap();
+    bench.world().count("commit") - before
+}
+
+#[test]
+fn a_backlog_is_read_in_longer_transactions_while_the_brokers_are_prompt() {
+    let full_polls = commits_under_a_backlog(2, Duration::ZERO, 3_000);
+    assert!((3..=4).contains(&full_polls), "{full_polls} commits");
+    let polls_with_room = commits_under_a_backlog(1, Duration::ZERO, 3_000);
+    assert!((14..=16).contains(&polls_with_room), "{polls_with_room} commits");
+    let slow_brokers = commits_under_a_backlog(2, Duration::from_millis(100), 3_000);
+    assert!((14..=16).contains(&slow_brokers), "{slow_brokers} commits");
+    let short_time_out = commits_under_a_backlog(2, Duration::ZERO, 250);
+    assert!((7..=8).contains(&short_time_out), "{short_time_out} commits");
+}
+
 #[test]
 fn every_error_of_every_step_leads_back_and_nothing_is_lost_or_doubled() {
     use BrokerErrorKind::{

@@ -30,6 +30,8 @@ pub(super) struct World {
     pub(super) errors: BTreeMap<&'static str, VecDeque<BrokerErrorKind>>,
     /// Commits that take effect though their answer is an error.
     pub(super) answers_lost: usize,
+    /// How long each commit takes.
+    pub(super) commit_time: Duration,
     pub(super) committed: BTreeMap<TopicPartition, (i64, String)>,
     /// `partition:value` of committed outputs in order.
     pub(super) visible: Vec<String>,
@@ -247,6 +249,8 @@ impl Broker for Script {
 
     fn commit(&mut self, _timeout: Duration) -> Result<(), BrokerError> {
         let mut world = self.0.borrow_mut();
+        let commit_time = world.commit_time;
+        world.elapsed += commit_time;
         let error = world.fails("commit");
         if let (Some(error), 0) = (&error, world.answers_lost) {
             return Err(error.clone());
