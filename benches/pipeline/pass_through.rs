@@ -1,5 +1,6 @@
-//! What blotter is measured against: the same threads and clients, records copied as they are,
-//! exactly once, one transaction every 100 ms. Runs as a process of its own until it is killed.
+//! What blotter is measured against: the same threads and clients, records copied as they are with
+//! their headers, exactly once, one transaction every 100 ms. Runs as a process of its own until it
+//! is killed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use blotter::daemon::clock::{Clock, SystemClock};
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Message;
+use rdkafka::message::{BorrowedHeaders, BorrowedMessage, Message};
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
@@ -80,11 +81,12 @@ pub(crate) fn run(brokers: &str, group: &str, input: &str, output: &str) -> ! {
     }
 }
 
-fn send<M: Message>(producer: &BaseProducer<Delivered>, output: &str, record: &M) {
+fn send(producer: &BaseProducer<Delivered>, output: &str, record: &BorrowedMessage<'_>) {
     let mut out = BaseRecord::<[u8], [u8]>::to(output).partition(record.partition());
     out.key = record.key();
     out.payload = record.payload();
     out.timestamp = record.timestamp().to_millis();
+    out.headers = record.headers().map(BorrowedHeaders::detach);
     loop {
         match producer.send(out) {
             Ok(()) => return,
