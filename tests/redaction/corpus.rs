@@ -1,4 +1,5 @@
-//! The quality floors, measured on the labelled corpus beside the repository with its own scorer.
+//! The quality floors, measured on the labelled corpus (`BLOTTER_CORPUS`, else
+//! `../shared/corpus`) with its own scorer.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -16,7 +17,10 @@ struct Corpus {
 
 impl Corpus {
     fn load() -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus");
+        let folder = std::env::var_os("BLOTTER_CORPUS").map_or_else(
+            || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/corpus"),
+            PathBuf::from,
+        );
         let path = folder.join("dev.jsonl");
         let text = std::fs::read_to_string(&path).unwrap_or_else(|error| {
             panic!("the corpus is needed to measure the floors: {}: {error}", path.display())
