@@ -4,16 +4,13 @@ use super::finding::{EntityKind, Finding, Partial, Position, Scope, StrictReason
 use super::gate::{Gate, Verdict};
 use super::identity::Identity;
 use super::json::Document;
-use super::phone::PhoneFinder;
+use super::phone::{CONFIRMING_DIGITS, PhoneFinder};
 use super::policy::{Caps, FieldRule, MessageIds, Rules, Strictness};
 use super::rules::{Rule, Score, THRESHOLD_BALANCED, THRESHOLD_STRICT};
 use super::token::token_at;
 use super::views::Decoded;
 use super::walk::Walk;
 use crate::pipeline::limits::{FINDING_BYTES, FINDINGS_FREE, WEIGHED_BYTES, WEIGHED_FREE};
-
-/// Digits that two spellings of one number have in common at their ends.
-pub(super) const CONFIRMING_DIGITS: usize = 9;
 
 /// Findings whose repetition is looked for; with more the whole record is looked at anyway.
 const REPEATED_MAX: usize = 16;

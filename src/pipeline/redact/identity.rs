@@ -3,9 +3,8 @@
 
 use std::fmt;
 
-use super::engine::CONFIRMING_DIGITS;
 use super::finding::{EntityKind, Finding, Scope, Surface};
-use super::phone::DIGITS_MIN;
+use super::phone::{CONFIRMING_DIGITS, DIGITS_MIN};
 use super::redactor::Redactor;
 use crate::pipeline::ingest::{Field, LogRecord};
 use crate::pipeline::record::SourceRecord;

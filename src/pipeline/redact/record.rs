@@ -85,18 +85,18 @@ impl<'a> RedactedRecord<'a> {
         log: &LogRecord<'_>,
         buffer: &'a mut RecordBuffer,
     ) -> Result<Self, MissingEpoch> {
-        let mut work = Work::new(redact, source, log, buffer);
-        let tenant = work.tenant(log)?;
+        let mut passage = Passage::new(redact, source, log, buffer);
+        let tenant = passage.tenant(log)?;
         let tenant_id = tenant.as_ref().map(|(id, _)| id);
         let mut report = RecordReport::default();
         let mut identities = Identities::of(source, log);
-        work.find_numbers(tenant_id, &mut identities)?;
-        work.value(tenant_id, identities.as_slice(), source.value, &mut report.value)?;
-        work.confirm_numbers(&mut identities, source.value, &report.value);
+        passage.find_numbers(tenant_id, &mut identities)?;
+        passage.value(tenant_id, identities.as_slice(), source.value, &mut report.value)?;
+        passage.confirm_numbers(&mut identities, source.value, &report.value);
         let identities = identities.as_slice();
-        let key = work.key(tenant_id, identities, source.key, &mut report.key)?;
-        work.headers(tenant_id, identities, source.headers, &mut report.headers)?;
-        let texts = work.texts(tenant_id, identities, log)?;
+        let key = passage.key(tenant_id, identities, source.key, &mut report.key)?;
+        passage.headers(tenant_id, identities, source.headers, &mut report.headers)?;
+        let texts = passage.texts(tenant_id, identities, log)?;
         let is_own = report.value.disposition == Disposition::Clean;
         let RecordBuffer { value, bytes, text, headers, .. } = buffer;
         let (value, bytes, text): (&'a Vec<u8>, &'a Vec<u8>, &'a String) = (value, bytes, text);
@@ -214,7 +214,7 @@ impl From<SplitLine> for Partial {
 }
 
 /// One record on its way into a buffer.
-struct Work<'w, F> {
+struct Passage<'w, F> {
     /// As [`Redactor::redact_changed`].
     redact: F,
     topic: &'w str,
@@ -223,7 +223,7 @@ struct Work<'w, F> {
     buffer: &'w mut RecordBuffer,
 }
 
-impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoch>> Work<'w, F> {
+impl<'w, F: FnMut(&Scope<'_>, &[u8], &mut Vec<u8>) -> Result<Report, MissingEpoch>> Passage<'w, F> {
     fn new(
         redact: F,
         source: &SourceRecord<'w>,

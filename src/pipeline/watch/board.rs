@@ -1,12 +1,11 @@
 //! Everything known about one measures partition, and what one record does to it: itself, then the
 //! event time, then rules, then timers. A pure function of the records.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::WatchConfig;
-use super::gauges::Gauges;
+use super::gauges::{Gauges, tenant_label};
 use super::state::{Position, StateKey};
 use crate::pipeline::alert::{
     AlertTable, Condition, Emission, Group, InstanceKey, Moment, Reading, Rule,
@@ -346,11 +345,6 @@ impl Board {
             reading: if second && !first { settled } else { head },
         }
     }
-}
-
-/// A scope's tenant label: empty for records without a tenant.
-pub(super) fn tenant_label(scope: &Scope) -> Cow<'_, str> {
-    if *scope == Scope::None { Cow::Borrowed("") } else { scope.text() }
 }
 
 fn add_groups(config: &WatchConfig, series: &[Series], keys: &mut Vec<InstanceKey>) {

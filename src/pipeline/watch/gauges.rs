@@ -1,10 +1,10 @@
 //! The gauges of one measures partition: ratios with numerator and denominator, alerts by state.
 //! Published at most once a second of `now`, and only for what moved.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::WatchConfig;
-use super::board::tenant_label;
 use crate::pipeline::alert::{AlertSeverity, AlertTable, format_duration};
 use crate::pipeline::limits::{BUCKET_MS, GAUGES_PUBLISHED_EVERY_MS};
 use crate::pipeline::measure::{Bucket, Counts, EventTime, Scope, Series, SeriesTable, Signal};
@@ -240,6 +240,11 @@ fn push_ratio(
     updates.push(ratio.update(labels, of / per));
     updates.push(numerator.update(labels, of));
     updates.push(denominator.update(labels, per));
+}
+
+/// A scope's tenant label: empty for records without a tenant.
+pub(super) fn tenant_label(scope: &Scope) -> Cow<'_, str> {
+    if *scope == Scope::None { Cow::Borrowed("") } else { scope.text() }
 }
 
 /// Unix seconds, as Prometheus wants times.

@@ -6,9 +6,8 @@ mod glance;
 
 use super::context::{FieldClass, local_name};
 use super::email;
-use super::engine::CONFIRMING_DIGITS;
 use super::name_cache::NameCache;
-use super::phone::{DIGITS_MIN, Run, has_open_digits};
+use super::phone::{CONFIRMING_DIGITS, DIGITS_MIN, Run, has_open_digits};
 use super::rules::Rule;
 use super::scan::{Masks, masks_of};
 use glance::{begins_with_date, hides, is_bare, is_inside_hex};
