@@ -4,10 +4,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use prometheus::core::Collector;
-use prometheus::{
-    Counter, CounterVec, Gauge, GaugeVec, Histogram, HistogramOpts, HistogramVec, Opts, TextEncoder,
-};
+use prometheus::TextEncoder;
+use prometheus::proto;
 
 use crate::pipeline::limits::{
     METRIC_SERIES_IDLE_MS_MAX, METRIC_SERIES_PER_FAMILY_MAX, METRIC_SERIES_TOTAL_MAX,
@@ -20,33 +18,25 @@ pub const OVERFLOW: &str = "_other";
 
 /// All series of the process.
 pub struct Metrics {
-    registry: prometheus::Registry,
-    families: Vec<Family>,
     series: Mutex<Series>,
 }
 
-enum Family {
-    Counter(CounterVec),
-    Gauge(GaugeVec),
-    Histogram(HistogramVec),
-}
-
-/// The series that exist, by family; found by their label values without a copy of them.
+/// The series that exist, by the number of their family.
 struct Series {
-    families: Vec<HashMap<Vec<Arc<str>>, Known>>,
+    families: Vec<Family>,
     total: usize,
 }
 
-struct Known {
-    last_used: Timestamp,
-    cell: Cell,
-}
+/// The series of one metric by their label values, found without a copy of them and compared
+/// whole: the vectors of `prometheus` take two series for one when their hashes agree, and theirs
+/// is over the values without a mark between them.
+type Family = HashMap<Labels, Cell>;
 
-/// One series in the registry.
-enum Cell {
-    Counter(Counter),
-    Gauge(Gauge),
-    Histogram(Histogram),
+type Labels = Arc<[Arc<str>]>;
+
+struct Cell {
+    last_used: Timestamp,
+    value: f64,
 }
 
 /// The two text formats Prometheus asks for.
@@ -82,48 +72,43 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// A registry with every family of the table and no series.
+    /// A registry with every family of the table and no series but the counters without labels.
     #[must_use]
     pub fn new() -> Self {
-        let registry = prometheus::Registry::new();
-        let families: Vec<_> = METRICS.iter().map(|row| family(&registry, row)).collect();
-        let known = families.iter().map(|_| HashMap::new()).collect();
-        Self { registry, families, series: Mutex::new(Series { families: known, total: 0 }) }
+        let families = METRICS.iter().map(|_| Family::new()).collect();
+        let metrics = Self { series: Mutex::new(Series { families, total: 0 }) };
+        let is_single = |row: &&MetricRow| row.kind == MetricKind::Counter && row.labels.is_empty();
+        let zeros = METRICS.iter().filter(is_single).map(|row| row.metric.update(&[], 0.0));
+        metrics.apply(&zeros.collect::<Vec<_>>(), Timestamp::EPOCH);
+        metrics
     }
 
     /// Publishes updates of a committed transaction (or of the process itself).
     pub fn apply(&self, updates: &[MetricUpdate], now: Timestamp) {
-        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut series = self.lock();
         for update in updates {
-            if let Some(label) = self.write(&mut series, update, now) {
-                let overflow = Metric::LabelOverflow.update(&[label], 1.0);
-                self.write(&mut series, &overflow, now);
+            if let Some(label) = series.write(update, now) {
+                series.write(&Metric::LabelOverflow.update(&[label], 1.0), now);
             }
         }
     }
 
     /// Drops series that were not used for [`METRIC_SERIES_IDLE_MS_MAX`].
     pub fn expire(&self, now: Timestamp) {
-        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut series = self.lock();
         let Series { families, total } = &mut *series;
-        for (known, family) in families.iter_mut().zip(&self.families) {
-            known.retain(|labels, known| {
-                let used = now.millis_since(known.last_used) <= METRIC_SERIES_IDLE_MS_MAX;
-                if !used {
-                    family.remove(labels);
-                    *total -= 1;
-                }
-                used
-            });
+        for family in families {
+            let before = family.len();
+            family.retain(|_, cell| now.millis_since(cell.last_used) <= METRIC_SERIES_IDLE_MS_MAX);
+            *total -= before - family.len();
         }
     }
 
     /// Takes series off at once: whoever showed them shows them no longer.
     pub fn withdraw(&self, withdrawn: &[MetricSeries]) {
-        let mut series = self.series.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut series = self.lock();
         for (metric, labels) in withdrawn {
-            if series.families[*metric as usize].remove(labels).is_some() {
-                self.families[*metric as usize].remove(labels);
+            if series.families[*metric as usize].remove(&**labels).is_some() {
                 series.total -= 1;
             }
         }
@@ -132,33 +117,52 @@ impl Metrics {
     /// Everything, in one of the two text formats.
     #[must_use]
     pub fn render(&self, exposition: Exposition) -> String {
-        let families = self.registry.gather();
+        let families = self.gather();
         match exposition {
             Exposition::Text => TextEncoder::new()
                 .encode_to_string(&families)
-                .expect("a registry's own families can be encoded"),
+                .expect("families with a name and a series can be encoded"),
             Exposition::OpenMetrics => super::openmetrics::encode(&families),
         }
     }
 
+    /// The families that have series, by name.
+    fn gather(&self) -> Vec<proto::MetricFamily> {
+        // The shards wait for the lock: under it there is no more than this copy.
+        let copy = |family: &Family| -> Vec<(Labels, f64)> {
+            family.iter().map(|(labels, cell)| (Arc::clone(labels), cell.value)).collect()
+        };
+        let copies: Vec<_> = self.lock().families.iter().map(copy).collect();
+        let mut families: Vec<_> = METRICS
+            .iter()
+            .zip(copies)
+            .filter(|(_, series)| !series.is_empty())
+            .map(|(row, series)| exposed(row, series))
+            .collect();
+        families.sort_by(|a, b| a.name().cmp(b.name()));
+        families
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Series> {
+        self.series.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Series {
     /// Writes to the update's series or, past a cap, to the one that stands for what overflows,
     /// and names the label that was replaced then. An update to NaN removes nothing: gauges of
     /// empty windows are set so by their owner.
-    fn write(
-        &self,
-        series: &mut Series,
-        update: &MetricUpdate,
-        now: Timestamp,
-    ) -> Option<&'static str> {
-        let Series { families, total } = series;
-        let known = &mut families[update.metric as usize];
-        if let Some(known) = known.get_mut(&*update.labels) {
-            known.last_used = now;
-            known.cell.write(update.value);
+    fn write(&mut self, update: &MetricUpdate, now: Timestamp) -> Option<&'static str> {
+        let Self { families, total } = self;
+        let family = &mut families[update.metric as usize];
+        let row = update.metric.row();
+        debug_assert_eq!(update.labels.len(), row.labels.len(), "{update:?}");
+        if let Some(cell) = family.get_mut(&*update.labels) {
+            cell.write(row.kind, update.value, now);
             return None;
         }
-        let full = known.len() >= METRIC_SERIES_PER_FAMILY_MAX || *total >= METRIC_SERIES_TOTAL_MAX;
-        let row = update.metric.row();
+        let full =
+            family.len() >= METRIC_SERIES_PER_FAMILY_MAX || *total >= METRIC_SERIES_TOTAL_MAX;
         let is_free = |label: &&str| matches!(*label, "tenant" | "service");
         let free = row.labels.iter().copied().find(is_free).filter(|_| full);
         let mut labels = update.labels.clone();
@@ -166,78 +170,61 @@ impl Metrics {
             let replaced = row.labels.iter().zip(&mut labels).filter(|(label, _)| is_free(label));
             replaced.for_each(|(_, value)| *value = Arc::from(OVERFLOW));
         }
-        if let Some(cell) = self.families[update.metric as usize].cell(&labels) {
-            cell.write(update.value);
-            if free.is_none() {
-                *total += 1;
-                known.insert(labels, Known { last_used: now, cell });
-            }
-        }
+        let cell = family.entry(Labels::from(labels)).or_insert_with(|| {
+            *total += 1;
+            Cell { last_used: now, value: 0.0 }
+        });
+        cell.write(row.kind, update.value, now);
         free
     }
 }
 
-impl Family {
-    /// The series of these label values, made when there is none; none when there are too many or
-    /// too few of them.
-    fn cell(&self, labels: &[Arc<str>]) -> Option<Cell> {
-        match self {
-            Self::Counter(all) => all.get_metric_with_label_values(labels).ok().map(Cell::Counter),
-            Self::Gauge(all) => all.get_metric_with_label_values(labels).ok().map(Cell::Gauge),
-            Self::Histogram(all) => {
-                all.get_metric_with_label_values(labels).ok().map(Cell::Histogram)
-            }
-        }
-    }
-
-    fn remove(&self, labels: &[Arc<str>]) {
-        // A series that is already gone is what was wanted.
-        let _gone = match self {
-            Self::Counter(all) => all.remove_label_values(labels),
-            Self::Gauge(all) => all.remove_label_values(labels),
-            Self::Histogram(all) => all.remove_label_values(labels),
-        };
-    }
-}
-
 impl Cell {
-    fn write(&self, value: f64) {
-        match self {
-            Self::Counter(counter) => counter.inc_by(value.max(0.0)),
-            Self::Gauge(gauge) => gauge.set(value),
-            Self::Histogram(histogram) => histogram.observe(value),
+    fn write(&mut self, kind: MetricKind, value: f64, now: Timestamp) {
+        self.last_used = now;
+        match kind {
+            MetricKind::Counter => self.value += value.max(0.0),
+            MetricKind::Gauge => self.value = value,
         }
     }
 }
 
-fn family(registry: &prometheus::Registry, row: &MetricRow) -> Family {
-    const VALID: &str = "names and labels of the table are valid and unique";
-    let opts = Opts::new(row.name, row.help);
-    match row.kind {
-        MetricKind::Counter => {
-            let counters = CounterVec::new(opts, row.labels).expect(VALID);
-            register(registry, &counters);
-            if row.labels.is_empty() {
-                counters.with_label_values::<&str>(&[]);
+/// A family with its series and, in each, its labels in order.
+fn exposed(row: &MetricRow, mut series: Vec<(Labels, f64)>) -> proto::MetricFamily {
+    series.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    let mut order: Vec<_> = row.labels.iter().enumerate().collect();
+    order.sort_unstable_by_key(|(_, name)| **name);
+    let metrics = series.iter().map(|(values, value)| {
+        let pairs = order.iter().map(|&(index, name)| {
+            let mut pair = proto::LabelPair::default();
+            pair.set_name((*name).to_owned());
+            pair.set_value(values[index].to_string());
+            pair
+        });
+        let mut metric = proto::Metric::from_label(pairs.collect());
+        match row.kind {
+            MetricKind::Counter => {
+                let mut counter = proto::Counter::default();
+                counter.set_value(*value);
+                metric.set_counter(counter);
             }
-            Family::Counter(counters)
+            MetricKind::Gauge => {
+                let mut gauge = proto::Gauge::default();
+                gauge.set_value(*value);
+                metric.set_gauge(gauge);
+            }
         }
-        MetricKind::Gauge => {
-            let gauges = GaugeVec::new(opts, row.labels).expect(VALID);
-            register(registry, &gauges);
-            Family::Gauge(gauges)
-        }
-        MetricKind::Histogram(bounds) => {
-            let opts = HistogramOpts::from(opts).buckets(bounds.to_vec());
-            let histograms = HistogramVec::new(opts, row.labels).expect(VALID);
-            register(registry, &histograms);
-            Family::Histogram(histograms)
-        }
-    }
-}
-
-fn register(registry: &prometheus::Registry, collector: &(impl Collector + Clone + 'static)) {
-    registry.register(Box::new(collector.clone())).expect("names of the table are unique");
+        metric
+    });
+    let mut family = proto::MetricFamily::default();
+    family.set_name(row.name.to_owned());
+    family.set_help(row.help.to_owned());
+    family.set_field_type(match row.kind {
+        MetricKind::Counter => proto::MetricType::COUNTER,
+        MetricKind::Gauge => proto::MetricType::GAUGE,
+    });
+    family.set_metric(metrics.collect());
+    family
 }
 
 #[cfg(test)]
@@ -256,6 +243,29 @@ mod tests {
         assert!(open.contains("# TYPE blotter_log_records counter\n"), "{open}");
         assert!(open.contains(sample), "{open}");
         assert!(open.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn label_values_that_run_together_alike_are_two_series() {
+        let metrics = Metrics::new();
+        let [first, second] = [["a", "bc", "error"], ["ab", "c", "error"]];
+        let update = |labels: &[&str], count| Metric::LogRecords.update(labels, count);
+        metrics.apply(&[update(&first, 1.0), update(&second, 3.0)], Timestamp::EPOCH);
+        let samples = || -> Vec<String> {
+            let text = metrics.render(Exposition::Text);
+            let samples = text.lines().filter(|line| line.starts_with("blotter_log_records"));
+            samples.map(str::to_owned).collect()
+        };
+        let sample = |service, tenant, count| {
+            let labels = format!("service=\"{service}\",severity=\"error\",tenant=\"{tenant}\"");
+            format!("blotter_log_records_total{{{labels}}} {count}")
+        };
+        assert_eq!(samples(), [sample("bc", "a", 1), sample("c", "ab", 3)]);
+        metrics.withdraw(&[Metric::LogRecords.series(&second)]);
+        metrics.apply(&[update(&first, 1.0)], Timestamp::EPOCH);
+        assert_eq!(samples(), [sample("bc", "a", 2)]);
+        metrics.apply(&[update(&second, 1.0)], Timestamp::EPOCH);
+        assert_eq!(samples(), [sample("bc", "a", 2), sample("c", "ab", 1)]);
     }
 
     #[test]
