@@ -1,5 +1,6 @@
 //! The metrics registry: a value made from the table in [`crate::pipeline::metric`], fed after
-//! commits, read by `/metrics`. Series are capped and expire, so hostile label values can't grow it.
+//! commits, read by `/metrics`. Series of tenants are capped and expire, so that hostile label
+//! values can't grow it, and one tenant's can't take the room of the others.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,7 +9,8 @@ use prometheus::TextEncoder;
 use prometheus::proto;
 
 use crate::pipeline::limits::{
-    METRIC_SERIES_IDLE_MS_MAX, METRIC_SERIES_PER_FAMILY_MAX, METRIC_SERIES_TOTAL_MAX,
+    METRIC_SERIES_IDLE_MS_MAX, METRIC_SERIES_PER_FAMILY_MAX, METRIC_SERIES_PER_TENANT_MAX,
+    METRIC_SERIES_TOTAL_MAX, METRIC_SERIES_WIDE_FAMILY_MAX,
 };
 use crate::pipeline::metric::{METRICS, Metric, MetricKind, MetricRow, MetricSeries, MetricUpdate};
 use crate::pipeline::record::Timestamp;
@@ -27,10 +29,15 @@ struct Series {
     total: usize,
 }
 
-/// The series of one metric by their label values, found without a copy of them and compared
-/// whole: the vectors of `prometheus` take two series for one when their hashes agree, and theirs
-/// is over the values without a mark between them.
-type Family = HashMap<Labels, Cell>;
+/// The series of one metric.
+struct Family {
+    row: &'static MetricRow,
+    /// By all label values, which are compared: the vectors of `prometheus` take two series for
+    /// one when their hashes agree, and theirs is over the values without a mark between them.
+    cells: HashMap<Labels, Cell>,
+    /// How many each tenant has, where it may have one per service.
+    by_tenant: HashMap<Arc<str>, usize>,
+}
 
 type Labels = Arc<[Arc<str>]>;
 
@@ -75,7 +82,7 @@ impl Metrics {
     /// A registry with every family of the table and no series but the counters without labels.
     #[must_use]
     pub fn new() -> Self {
-        let families = METRICS.iter().map(|_| Family::new()).collect();
+        let families = METRICS.iter().map(Family::new).collect();
         let metrics = Self { series: Mutex::new(Series { families, total: 0 }) };
         let is_single = |row: &&MetricRow| row.kind == MetricKind::Counter && row.labels.is_empty();
         let zeros = METRICS.iter().filter(is_single).map(|row| row.metric.update(&[], 0.0));
@@ -93,22 +100,20 @@ impl Metrics {
         }
     }
 
-    /// Drops series that were not used for [`METRIC_SERIES_IDLE_MS_MAX`].
+    /// Drops tenants' series that were not used for [`METRIC_SERIES_IDLE_MS_MAX`]. The others are
+    /// few, and their silence says nothing: a gauge may stand for days.
     pub fn expire(&self, now: Timestamp) {
         let mut series = self.lock();
         let Series { families, total } = &mut *series;
-        for family in families {
-            let before = family.len();
-            family.retain(|_, cell| now.millis_since(cell.last_used) <= METRIC_SERIES_IDLE_MS_MAX);
-            *total -= before - family.len();
-        }
+        let of_tenants = families.iter_mut().filter(|family| family.row.label("tenant").is_some());
+        *total -= of_tenants.map(|family| family.expire(now)).sum::<usize>();
     }
 
     /// Takes series off at once: whoever showed them shows them no longer.
     pub fn withdraw(&self, withdrawn: &[MetricSeries]) {
         let mut series = self.lock();
         for (metric, labels) in withdrawn {
-            if series.families[*metric as usize].remove(&**labels).is_some() {
+            if series.families[*metric as usize].remove(labels) {
                 series.total -= 1;
             }
         }
@@ -130,7 +135,8 @@ impl Metrics {
     fn gather(&self) -> Vec<proto::MetricFamily> {
         // The shards wait for the lock: under it there is no more than this copy.
         let copy = |family: &Family| -> Vec<(Labels, f64)> {
-            family.iter().map(|(labels, cell)| (Arc::clone(labels), cell.value)).collect()
+            let cells = family.cells.iter();
+            cells.map(|(labels, cell)| (Arc::clone(labels), cell.value)).collect()
         };
         let copies: Vec<_> = self.lock().families.iter().map(copy).collect();
         let mut families: Vec<_> = METRICS
@@ -149,43 +155,92 @@ impl Metrics {
 }
 
 impl Series {
-    /// Writes to the update's series or, past a cap, to the one that stands for what overflows,
-    /// and names the label that was replaced then. An update to NaN removes nothing: gauges of
-    /// empty windows are set so by their owner.
+    /// Writes to the update's series. Past a cap a counter goes to the series that stands for what
+    /// overflows, and a gauge nowhere, for there it would pass for everybody's; the label in which
+    /// they overflow is returned.
     fn write(&mut self, update: &MetricUpdate, now: Timestamp) -> Option<&'static str> {
-        let Self { families, total } = self;
-        let family = &mut families[update.metric as usize];
-        let row = update.metric.row();
-        debug_assert_eq!(update.labels.len(), row.labels.len(), "{update:?}");
-        if let Some(cell) = family.get_mut(&*update.labels) {
-            cell.write(row.kind, update.value, now);
+        let family = &mut self.families[update.metric as usize];
+        if family.write(&update.labels, update.value, now) {
             return None;
         }
-        let full =
-            family.len() >= METRIC_SERIES_PER_FAMILY_MAX || *total >= METRIC_SERIES_TOTAL_MAX;
-        let is_free = |label: &&str| matches!(*label, "tenant" | "service");
-        let free = row.labels.iter().copied().find(is_free).filter(|_| full);
         let mut labels = update.labels.clone();
-        if free.is_some() {
-            let replaced = row.labels.iter().zip(&mut labels).filter(|(label, _)| is_free(label));
-            replaced.for_each(|(_, value)| *value = Arc::from(OVERFLOW));
+        for &label in family.capped(&labels, self.total >= METRIC_SERIES_TOTAL_MAX) {
+            if let Some(index) = family.row.label(label) {
+                labels[index] = Arc::from(OVERFLOW);
+            }
         }
-        let cell = family.entry(Labels::from(labels)).or_insert_with(|| {
-            *total += 1;
-            Cell { last_used: now, value: 0.0 }
-        });
-        cell.write(row.kind, update.value, now);
-        free
+        let moved = labels.iter().zip(&update.labels).position(|(new, old)| new != old);
+        let left_out = moved.is_some() && family.row.kind == MetricKind::Gauge;
+        if !left_out && !family.write(&labels, update.value, now) {
+            family.insert(labels.into(), update.value, now);
+            self.total += 1;
+        }
+        moved.map(|index| family.row.labels[index])
     }
 }
 
-impl Cell {
-    fn write(&mut self, kind: MetricKind, value: f64, now: Timestamp) {
-        self.last_used = now;
-        match kind {
-            MetricKind::Counter => self.value += value.max(0.0),
-            MetricKind::Gauge => self.value = value,
+impl Family {
+    fn new(row: &'static MetricRow) -> Self {
+        Self { row, cells: HashMap::new(), by_tenant: HashMap::new() }
+    }
+
+    /// Writes to a series that exists; says whether it does.
+    fn write(&mut self, labels: &[Arc<str>], value: f64, now: Timestamp) -> bool {
+        let Some(cell) = self.cells.get_mut(labels) else { return false };
+        cell.last_used = now;
+        match self.row.kind {
+            MetricKind::Counter => cell.value += value.max(0.0),
+            MetricKind::Gauge => cell.value = value,
         }
+        true
+    }
+
+    /// The labels that a cap keeps from having one more value.
+    fn capped(&self, labels: &[Arc<str>], all_full: bool) -> &'static [&'static str] {
+        // More than a tenant and a window.
+        let is_wide = self.row.labels.len() > 2;
+        let max =
+            if is_wide { METRIC_SERIES_WIDE_FAMILY_MAX } else { METRIC_SERIES_PER_FAMILY_MAX };
+        let own = self.crowd(labels).and_then(|tenant| self.by_tenant.get(tenant));
+        match own {
+            _ if all_full || self.cells.len() >= max => &["tenant", "service"],
+            Some(&own) if own >= METRIC_SERIES_PER_TENANT_MAX => &["service"],
+            _ => &[],
+        }
+    }
+
+    fn insert(&mut self, labels: Labels, value: f64, now: Timestamp) {
+        debug_assert_eq!(labels.len(), self.row.labels.len(), "{}", self.row.name);
+        if let Some(tenant) = self.crowd(&labels) {
+            *self.by_tenant.entry(Arc::clone(tenant)).or_default() += 1;
+        }
+        self.cells.insert(labels, Cell { last_used: now, value });
+    }
+
+    fn remove(&mut self, labels: &[Arc<str>]) -> bool {
+        let removed = self.cells.remove(labels).is_some();
+        if let Some(tenant) = self.crowd(labels).filter(|_| removed)
+            && let Some(own) = self.by_tenant.get_mut(tenant)
+        {
+            *own -= 1;
+            if *own == 0 {
+                self.by_tenant.remove(tenant);
+            }
+        }
+        removed
+    }
+
+    fn expire(&mut self, now: Timestamp) -> usize {
+        let is_idle = |cell: &Cell| now.millis_since(cell.last_used) > METRIC_SERIES_IDLE_MS_MAX;
+        let idle = self.cells.iter().filter(|(_, cell)| is_idle(cell));
+        let idle: Vec<_> = idle.map(|(labels, _)| Arc::clone(labels)).collect();
+        idle.iter().filter(|labels| self.remove(labels)).count()
+    }
+
+    /// The tenant, in a family where it may have one series per service.
+    fn crowd<'a>(&self, labels: &'a [Arc<str>]) -> Option<&'a Arc<str>> {
+        self.row.label("service")?;
+        self.row.label("tenant").map(|index| &labels[index])
     }
 }
 
@@ -282,6 +337,43 @@ mod tests {
     }
 
     #[test]
+    fn a_tenant_that_invents_services_leaves_the_others_their_room() {
+        let metrics = Metrics::new();
+        let extra = 5;
+        for service in 0..METRIC_SERIES_PER_TENANT_MAX + extra {
+            let service = service.to_string();
+            let updates = [
+                Metric::LogRecords.update(&["bad", &service, "info"], 1.0),
+                Metric::ErrorRatio.update(&["bad", &service, "5m"], 0.0),
+            ];
+            metrics.apply(&updates, Timestamp::EPOCH);
+        }
+        metrics.apply(&[Metric::LogRecords.update(&["good", "1", "info"], 1.0)], Timestamp::EPOCH);
+        let text = metrics.render(Exposition::Text);
+        let overflow = format!("service=\"_other\",severity=\"info\",tenant=\"bad\"}} {extra}");
+        let ratios = text.lines().filter(|line| line.starts_with("blotter_error_ratio{"));
+        assert!(text.contains(&overflow));
+        assert!(text.contains("service=\"1\",severity=\"info\",tenant=\"good\"} 1"));
+        assert_eq!(ratios.count(), METRIC_SERIES_PER_TENANT_MAX);
+        assert!(text.contains("blotter_label_overflow_total{label=\"service\"} 10"));
+    }
+
+    #[test]
+    fn past_the_cap_no_tenants_gauge_passes_for_that_of_the_others() {
+        let metrics = Metrics::new();
+        for tenant in 0..=METRIC_SERIES_PER_FAMILY_MAX {
+            let update = Metric::HandoverRatio.update(&[&tenant.to_string(), "30m"], 1.0);
+            metrics.apply(&[update], Timestamp::EPOCH);
+        }
+        assert!(!metrics.render(Exposition::Text).contains("tenant=\"_other\""));
+        let others = Metric::HandoverRatio.update(&["_other", "30m"], 0.25);
+        metrics.apply(&[others], Timestamp::EPOCH);
+        let text = metrics.render(Exposition::Text);
+        assert!(text.contains("blotter_handover_ratio{tenant=\"_other\",window=\"30m\"} 0.25"));
+        assert!(text.contains("blotter_label_overflow_total{label=\"tenant\"} 1"));
+    }
+
+    #[test]
     fn what_is_withdrawn_is_gone_and_can_come_back() {
         let metrics = Metrics::new();
         let update = Metric::EventTime.update(&["3"], 1.0);
@@ -294,13 +386,15 @@ mod tests {
     }
 
     #[test]
-    fn idle_series_expire() {
+    fn idle_tenants_expire_and_what_no_tenant_named_stays() {
         let metrics = Metrics::new();
-        metrics.apply(&[Metric::BotTurns.update(&["old"], 1.0)], Timestamp::EPOCH);
+        let stopped = Metric::PartitionStopped.update(&["logs", "3", "not_text"], 1.0);
+        metrics.apply(&[stopped, Metric::BotTurns.update(&["old"], 1.0)], Timestamp::EPOCH);
         let later = Timestamp::from_millis(METRIC_SERIES_IDLE_MS_MAX + 1);
         metrics.apply(&[Metric::BotTurns.update(&["new"], 1.0)], later);
         metrics.expire(later);
         let text = metrics.render(Exposition::Text);
         assert!(text.contains("tenant=\"new\"") && !text.contains("tenant=\"old\""));
+        assert!(text.contains("blotter_partition_stopped{"), "{text}");
     }
 }

@@ -320,15 +320,25 @@ pub const SHARD_TICK_AGE_MS_MAX: u64 = 60_000;
 
 // metrics and HTTP
 
-/// Series per metric family: 10,000 tenants are a large deployment; past it lies an accident.
+/// Series per metric family with one per tenant: 10,000 tenants are a large deployment; past it lies an accident.
 pub const METRIC_SERIES_PER_FAMILY_MAX: usize = 10_000;
 
 /// Series in all: about 100 MB and a scrape of some 15 MB.
 pub const METRIC_SERIES_TOTAL_MAX: usize = 150_000;
 
-const _: () = assert!(METRIC_SERIES_PER_FAMILY_MAX <= METRIC_SERIES_TOTAL_MAX);
+/// Series of a family in which a tenant has several, by service or kind: there are five of them,
+/// and they leave room for the others.
+pub const METRIC_SERIES_WIDE_FAMILY_MAX: usize = 25_000;
 
-/// Idle time after which a series is dropped: longer than the longest window of 6 h that shipped
+/// Series a tenant has in one family: seven severities of each of its services, and room for
+/// records without a service and for the overflow.
+pub const METRIC_SERIES_PER_TENANT_MAX: usize = 8 * SERVICES_PER_TENANT_MAX;
+
+const _: () = assert!(METRIC_SERIES_PER_FAMILY_MAX <= METRIC_SERIES_WIDE_FAMILY_MAX);
+const _: () = assert!(5 * METRIC_SERIES_WIDE_FAMILY_MAX < METRIC_SERIES_TOTAL_MAX);
+const _: () = assert!(METRIC_SERIES_PER_TENANT_MAX * 10 < METRIC_SERIES_WIDE_FAMILY_MAX);
+
+/// Idle time after which a tenant's series is dropped: longer than the longest window of 6 h that shipped
 /// rules look back, or `increase()` would lose data.
 pub const METRIC_SERIES_IDLE_MS_MAX: i64 = 24 * 60 * 60 * 1000;
 

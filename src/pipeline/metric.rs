@@ -151,6 +151,14 @@ metrics! {
     PartitionsReady, "blotter_partitions_ready", Gauge, ["stage", "shard"];
 }
 
+impl MetricRow {
+    /// Where a label of this name stands, if there is one.
+    #[must_use]
+    pub fn label(&self, name: &str) -> Option<usize> {
+        self.labels.iter().position(|label| *label == name)
+    }
+}
+
 impl Metric {
     /// The metric's row.
     #[must_use]
