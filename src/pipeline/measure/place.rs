@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::series::{Scope, service_text};
 use crate::pipeline::limits::SERIES_PER_TRANSACTION_MAX;
 use crate::pipeline::record::TenantId;
 
@@ -27,7 +28,15 @@ pub struct Places {
     services: HashMap<Arc<str>, u32>,
     /// By the numbers of tenant and service.
     places: HashMap<(Option<u32>, u32), Place>,
-    names: Vec<(Option<TenantId>, Arc<str>)>,
+    names: Vec<Names>,
+}
+
+/// What a place is called.
+#[derive(Debug)]
+struct Names {
+    tenant: Option<TenantId>,
+    label: Arc<str>,
+    service: Arc<str>,
 }
 
 impl Places {
@@ -55,13 +64,19 @@ impl Places {
     /// The tenant of a place.
     #[must_use]
     pub fn tenant(&self, place: Place) -> Option<&TenantId> {
-        self.names[place.index()].0.as_ref()
+        self.names[place.index()].tenant.as_ref()
     }
 
-    /// The service of a place, empty for none.
+    /// The tenant label of a place ([`Scope::label`]).
+    #[must_use]
+    pub fn label(&self, place: Place) -> &Arc<str> {
+        &self.names[place.index()].label
+    }
+
+    /// The service of a place, as series and labels name it ([`service_text`]).
     #[must_use]
     pub fn service(&self, place: Place) -> &Arc<str> {
-        &self.names[place.index()].1
+        &self.names[place.index()].service
     }
 
     /// Forgets all places when they have become too many. Only when nothing is counted under any.
@@ -82,14 +97,26 @@ impl Places {
         let tenant_number =
             tenant.map(|tenant| *self.tenants.entry(tenant.clone()).or_insert(number));
         self.places.insert((tenant_number, service_number), place);
-        self.names.push((tenant.cloned(), service));
+        let text = service_text(Some(&service));
+        let scope = Scope::of(tenant);
+        self.names.push(Names {
+            tenant: tenant.cloned(),
+            label: shared(tenant.map(TenantId::text), &scope.label()),
+            service: shared(Some(&service), &text),
+        });
         place
     }
+}
+
+/// `text`, without a copy where it is the name itself.
+fn shared(name: Option<&Arc<str>>, text: &str) -> Arc<str> {
+    name.filter(|name| ***name == *text).map_or_else(|| Arc::from(text), Arc::clone)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::limits::SERVICE_BYTES_MAX;
 
     #[test]
     fn a_place_is_a_tenant_and_a_service() {
@@ -108,6 +135,16 @@ mod tests {
         assert_eq!(places.of(None, None), places.of(None, Some("")));
         places.trim();
         assert_eq!(places.of(Some(&a), Some("x")), seen[0]);
+    }
+
+    #[test]
+    fn names_do_not_pose_as_reserved_ones() {
+        let other = TenantId::new("_other").unwrap();
+        let mut places = Places::default();
+        let place = places.of(Some(&other), Some("_all"));
+        assert_eq!((&**places.label(place), &**places.service(place)), ("__other", "__all"));
+        let place = places.of(None, Some(&"x".repeat(SERVICE_BYTES_MAX + 1)));
+        assert_eq!((&**places.label(place), &**places.service(place)), ("", "_other"));
     }
 
     #[test]

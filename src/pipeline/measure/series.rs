@@ -33,7 +33,7 @@ impl Scope {
         tenant.map_or(Self::None, |tenant| Self::Tenant(tenant.clone()))
     }
 
-    /// The text on the wire and in labels. Reserved scopes start with one underscore; a tenant id
+    /// The text on the wire. Reserved scopes start with one underscore; a tenant id
     /// that starts with one gets another, so that no tenant can pose as `_all`.
     #[must_use]
     pub fn text(&self) -> Cow<'_, str> {
@@ -43,6 +43,12 @@ impl Scope {
             Self::Other => Cow::Borrowed(OVERFLOW),
             Self::Tenant(tenant) => escaped(tenant.as_str()),
         }
+    }
+
+    /// The tenant label: its text, but empty for records without a tenant.
+    #[must_use]
+    pub fn label(&self) -> Cow<'_, str> {
+        if *self == Self::None { Cow::Borrowed("") } else { self.text() }
     }
 
     /// The scope [`Scope::text`] wrote as `text`.

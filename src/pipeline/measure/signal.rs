@@ -161,6 +161,12 @@ impl BotFacts {
     pub const fn any(self) -> bool {
         self.session_started || self.turn || self.fallback || self.handover
     }
+
+    /// Whether it counts as a turn of the bot.
+    #[must_use]
+    pub const fn is_turn(self) -> bool {
+        self.turn || self.fallback
+    }
 }
 
 /// What measuring needs of one redacted record.
@@ -187,7 +193,7 @@ impl Fact {
         let mut counts = Counts::default();
         counts.add(Signal::Records, self.records);
         counts.add(Signal::Errors, self.errors);
-        counts.add(Signal::Turns, u32::from(self.bot.turn || self.bot.fallback));
+        counts.add(Signal::Turns, u32::from(self.bot.is_turn()));
         counts.add(Signal::Fallbacks, u32::from(self.bot.fallback));
         counts.add(Signal::Handovers, u32::from(self.bot.handover));
         counts

@@ -6,7 +6,7 @@ use crate::pipeline::audit::{
 };
 use crate::pipeline::emit::DeadLetter;
 use crate::pipeline::ingest;
-use crate::pipeline::measure::{BotFacts, DeltaBook, Fact, Places, SessionTag, Signal};
+use crate::pipeline::measure::{BotFacts, DeltaBook, Fact, Places, Scope, SessionTag, Signal};
 use crate::pipeline::metric::Metric;
 use crate::pipeline::record::{SourceRecord, Timestamp, TopicPartition};
 use crate::pipeline::redact::keyring::{KeyKind, Keyring, MissingEpoch};
@@ -302,21 +302,23 @@ fn count(
     redacted: &RedactedRecord<'_>,
     parts: &[Part],
 ) {
-    let tenant = redacted.tenant().map_or("", |tenant| tenant.as_str());
     for part in parts {
         tally.records(part.place, &part.severities);
     }
     tally.bytes(record.size_bytes(), redacted.size_bytes());
-    let report = redacted.report();
-    if let Some(bot) = redacted.facts().bot {
-        tally.add(Metric::BotTurns, &[tenant], u64::from(bot.turn.is_some() || bot.fallback));
-        tally.add(Metric::BotFallbacks, &[tenant], u64::from(bot.fallback));
+    let (report, bot) = (redacted.report(), bot_facts(redacted));
+    if report.is_clean() && !bot.any() {
+        return;
     }
+    let scope = Scope::of(redacted.tenant());
+    let tenant = scope.label();
+    tally.add(Metric::BotTurns, &[&tenant], u64::from(bot.is_turn()));
+    tally.add(Metric::BotFallbacks, &[&tenant], u64::from(bot.fallback));
     if report.is_clean() {
         return;
     }
     for found in counts(report) {
-        let labels = [found.kind, found.surface, tenant];
+        let labels = [found.kind, found.surface, &tenant];
         tally.add(Metric::Redactions, &labels, u64::from(found.count));
     }
     tally.add(Metric::DefaultKeyTokens, &[], u64::from(report.default_keys()));
@@ -352,13 +354,7 @@ fn measure(
     parts: &[Part],
     now: Timestamp,
 ) {
-    let bot = redacted.facts().bot.unwrap_or_default();
-    let mut bot = BotFacts {
-        session_started: bot.session_started,
-        turn: bot.turn.is_some_and(|turn| turn.has_bot()),
-        fallback: bot.fallback,
-        handover: bot.handover.is_some(),
-    };
+    let mut bot = bot_facts(redacted);
     let session = if bot.any() { session_tag(redacted, keyring) } else { None };
     for part in parts {
         let fact = Fact {
@@ -371,6 +367,16 @@ fn measure(
             bot: std::mem::take(&mut bot),
         };
         book.record(redacted.topic_partition(), places, &fact, now);
+    }
+}
+
+fn bot_facts(redacted: &RedactedRecord<'_>) -> BotFacts {
+    let bot = redacted.facts().bot.unwrap_or_default();
+    BotFacts {
+        session_started: bot.session_started,
+        turn: bot.turn.is_some_and(|turn| turn.has_bot()),
+        fallback: bot.fallback,
+        handover: bot.handover.is_some(),
     }
 }
 

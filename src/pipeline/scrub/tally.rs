@@ -74,13 +74,12 @@ impl Tally {
 
     fn take_records(&mut self, places: &Places, updates: &mut Vec<MetricUpdate>) {
         let severities = Severity::ALL.map(|severity| Arc::<str>::from(severity.name()));
-        let no_tenant = Arc::<str>::from("");
         for (place, counts) in places.iter().zip(&mut self.records) {
             for (count, severity) in counts.0.iter_mut().zip(&severities) {
                 let count = u64::from(std::mem::take(count));
                 if count > 0 {
-                    let tenant = places.tenant(place).map_or(&no_tenant, |tenant| tenant.text());
-                    let labels = [tenant, places.service(place), severity].map(Arc::clone).to_vec();
+                    let labels = [places.label(place), places.service(place), severity];
+                    let labels = labels.map(Arc::clone).to_vec();
                     let value = as_value(count);
                     updates.push(MetricUpdate { metric: Metric::LogRecords, labels, value });
                 }
@@ -148,6 +147,8 @@ mod tests {
         let tenant = TenantId::new("t");
         let place = places.of(tenant.as_ref(), Some("s"));
         tally.records(place, &[0, 0, 0, 0, 0, 2, 0]);
+        let reserved = places.of(TenantId::new("_other").as_ref(), Some("_other"));
+        tally.records(reserved, &[0, 0, 0, 0, 0, 1, 0]);
         tally.add(Metric::Redactions, &["email", "value", "a"], 1);
         tally.add(Metric::Redactions, &["email", "value", "a"], 2);
         tally.add(Metric::Redactions, &["email", "valu", "ea"], 1);
@@ -157,10 +158,12 @@ mod tests {
         tally.rules(0b1);
         let updates = tally.take(&places);
         assert!(updates.contains(&Metric::LogRecords.update(&["t", "s", "error"], 2.0)));
+        let escaped = ["__other", "__other", "error"];
+        assert!(updates.contains(&Metric::LogRecords.update(&escaped, 1.0)));
         assert!(updates.contains(&Metric::LogBytes.update(&["out"], 8.0)));
         assert!(updates.contains(&Metric::RedactionRules.update(&["plus_valid"], 2.0)));
         assert!(updates.contains(&Metric::Redactions.update(&["email", "value", "a"], 3.0)));
-        assert_eq!(updates.len(), 8);
+        assert_eq!(updates.len(), 9);
         assert!(tally.take(&places).is_empty());
     }
 }

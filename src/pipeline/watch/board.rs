@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::WatchConfig;
-use super::gauges::{Gauges, tenant_label};
+use super::gauges::Gauges;
 use super::state::{Position, StateKey};
 use crate::pipeline::alert::{
     AlertTable, Condition, Emission, Group, InstanceKey, Moment, Reading, Rule,
@@ -205,7 +205,7 @@ impl Board {
         let Some(bucket) = bucket else {
             if delta.series.scope != Scope::All {
                 let records = f64::from(delta.counts.of(Signal::Records));
-                self.count(Metric::LateRecords, &[&tenant_label(&delta.series.scope)], records);
+                self.count(Metric::LateRecords, &[&delta.series.scope.label()], records);
             }
             return;
         };
@@ -230,7 +230,7 @@ impl Board {
             (change.handed_over, Signal::SessionsHandedOver, Metric::BotSessionsHandedOver),
         ] {
             let Some(time) = time else { continue };
-            self.count(metric, &[&tenant_label(&fact.scope)], 1.0);
+            self.count(metric, &[&fact.scope.label()], 1.0);
             let bucket = Bucket::of(time);
             if self.in_time(bucket, now, ahead) {
                 let mut counts = Counts::default();

@@ -1,7 +1,6 @@
 //! The gauges of one measures partition: ratios with numerator and denominator, alerts by state.
 //! Published at most once a second of `now`, and only for what moved.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use super::WatchConfig;
@@ -71,12 +70,12 @@ impl Shown {
         }
         let window = format_duration(config.error_window_ms);
         for of in &self.error_ratios {
-            let labels = [&*tenant_label(&of.scope), &*of.service, &window];
+            let labels = [&*of.scope.label(), &*of.service, &window];
             series.extend(ERROR_RATIO.map(|metric| metric.series(&labels)));
         }
         let window = format_duration(config.handover_window_ms);
         for of in &self.handover_ratios {
-            let labels = [&*tenant_label(of), &window];
+            let labels = [&*of.label(), &window];
             series.extend(HANDOVER_RATIO.map(|metric| metric.series(&labels)));
         }
         series
@@ -194,7 +193,7 @@ impl Gauges {
         if empty && !known {
             return;
         }
-        let labels = [&*tenant_label(&series.scope), &*series.service, window];
+        let labels = [&*series.scope.label(), &*series.service, window];
         push_ratio(ERROR_RATIO, &labels, &sum, [Signal::Errors, Signal::Records], updates);
         if empty {
             self.shown.error_ratios.remove(series);
@@ -218,7 +217,7 @@ impl Gauges {
         if empty && !known {
             return;
         }
-        let labels = [&*tenant_label(scope), window];
+        let labels = [&*scope.label(), window];
         push_ratio(HANDOVER_RATIO, &labels, &sum, signals, updates);
         if empty {
             self.shown.handover_ratios.remove(scope);
@@ -240,11 +239,6 @@ fn push_ratio(
     updates.push(ratio.update(labels, of / per));
     updates.push(numerator.update(labels, of));
     updates.push(denominator.update(labels, per));
-}
-
-/// A scope's tenant label: empty for records without a tenant.
-pub(super) fn tenant_label(scope: &Scope) -> Cow<'_, str> {
-    if *scope == Scope::None { Cow::Borrowed("") } else { scope.text() }
 }
 
 /// Unix seconds, as Prometheus wants times.

@@ -1,12 +1,11 @@
 //! SCRUB's side: what a transaction counted, per series and bucket, and how far its source
 //! partitions have been read.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use super::place::{Place, Places};
-use super::series::{OVERFLOW, Scope, Series, service_text};
+use super::series::{OVERFLOW, Scope, Series};
 use super::signal::{Bucket, Counts, Fact, SessionTag, Signal};
 use super::wire::{Delta, Mark, MeasureRecord, SessionFact};
 use crate::pipeline::limits::{
@@ -273,19 +272,18 @@ impl DeltaBook {
             scope = Scope::Other;
         }
         let state = self.scopes.entry(scope.clone()).or_default();
-        let own = service_text(Some(places.service(place)));
-        let is_other_service = own == OVERFLOW || full || state.services >= SERVICES_PER_TENANT_MAX;
+        let own = places.service(place);
+        let is_other_service =
+            **own == *OVERFLOW || full || state.services >= SERVICES_PER_TENANT_MAX;
         let known = state.overflow.filter(|_| is_other_service);
         let series = known.unwrap_or_else(|| {
             let series = u32::try_from(self.series.len()).expect("each takes a record's bytes");
             state.services += 1;
-            let service = match own {
-                _ if is_other_service => {
-                    state.overflow = Some(series);
-                    Arc::from(OVERFLOW)
-                }
-                Cow::Borrowed(_) => Arc::clone(places.service(place)),
-                Cow::Owned(escaped) => Arc::from(escaped),
+            let service = if is_other_service {
+                state.overflow = Some(series);
+                Arc::from(OVERFLOW)
+            } else {
+                Arc::clone(own)
             };
             let series_counts =
                 SeriesCounts { series: Series { scope, service }, buckets: Vec::new() };
