@@ -29,6 +29,10 @@ pub struct Instance {
     pub severity: Option<AlertSeverity>,
     /// Where it stands.
     pub state: State,
+    /// The alert that ended before it, while its resolve is still repeated. None with the labels of
+    /// one that fires, nor beside one that is itself resolved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Box<Self>>,
 }
 
 /// Where an alert stands. Inactive alerts are not kept.
@@ -73,9 +77,26 @@ pub enum State {
 }
 
 impl Instance {
+    /// An alert that starts, before any other.
+    pub(super) const fn new(labels: Labels, severity: Option<AlertSeverity>, state: State) -> Self {
+        Self { labels, severity, state, ended: None }
+    }
+
+    /// The alert that goes on, and the one that has ended.
+    pub(super) fn split(mut self) -> (Option<Self>, Option<Self>) {
+        match self.state {
+            State::Resolved { .. } => (None, Some(self)),
+            _ => {
+                let ended = self.ended.take();
+                (Some(self), ended.map(|ended| *ended))
+            }
+        }
+    }
+
     /// When time alone next changes something.
     pub(super) fn deadline_ms(&self) -> i64 {
-        match self.state {
+        let ended_ms = self.ended.as_ref().map_or(i64::MAX, |ended| ended.deadline_ms());
+        let own_ms = match self.state {
             State::Pending { until_ms, .. } => until_ms,
             // A queued alert is published when the queue moves; only its end has a time.
             State::Firing { seq: 0, clear_at_ms, .. } => clear_at_ms.unwrap_or(i64::MAX),
@@ -85,7 +106,8 @@ impl Instance {
             State::Resolved { repeat_at_ms, forget_at_ms, .. } => {
                 repeat_at_ms.unwrap_or(forget_at_ms)
             }
-        }
+        };
+        own_ms.min(ended_ms)
     }
 
     /// Since when it fires, if it waits in the storm queue.
@@ -109,10 +131,14 @@ impl Instance {
                 back(refresh_at_ms);
                 clear_at_ms.iter_mut().for_each(back);
             }
-            State::Resolved { repeat_at_ms, forget_at_ms, .. } => {
-                back(forget_at_ms);
+            State::Resolved { since_ms, ended_ms, repeat_at_ms, forget_at_ms, .. } => {
+                // An end ahead of `now` would be read as firing until then.
+                [since_ms, ended_ms, forget_at_ms].into_iter().for_each(back);
                 repeat_at_ms.iter_mut().for_each(back);
             }
+        }
+        if let Some(ended) = &mut self.ended {
+            ended.shift(by_ms);
         }
     }
 

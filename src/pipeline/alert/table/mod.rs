@@ -202,31 +202,30 @@ impl AlertTable {
     ) {
         let labels = labels_of(definition, &key.rule, &key.group, moment.partition);
         let before = self.instances.remove(key);
-        let old = before.clone();
-        if let Some(old) = &old {
-            self.unlink(key, old);
+        if let Some(before) = &before {
+            self.unlink(key, before);
         }
+        let (mut live, mut ended) = before.clone().map_or((None, None), Instance::split);
         let mut step = Step { key, definition, condition, moment, out };
         // A rule that is gone, or whose labels changed, has ended what it started.
-        let (old, mut instance) = match old {
-            Some(old) if old.labels != labels => (step.end(old), None),
-            old => (None, old),
-        };
-        let new = instance.is_none()
-            || instance.as_ref().is_some_and(|i| matches!(i.state, State::Resolved { .. }));
-        if new && condition.breached && !moment.held && !matches!(definition, Definition::Gone) {
+        if let Some(old) = live.take_if(|live| live.labels != labels) {
+            let end = step.end(old);
+            ended = step.newest(end, ended);
+        }
+        let starts = condition.breached && !moment.held && !matches!(definition, Definition::Gone);
+        if live.is_none() && starts {
             if self.instances.len() >= ALERT_INSTANCES_MAX && !is_system(key) {
                 self.refused += 1;
             } else {
-                instance = Some(step.pending(labels));
+                live = Some(step.pending(labels));
             }
         }
-        let fires = instance.as_ref().is_some_and(|instance| step.fires(instance));
-        if fires {
+        if live.as_ref().is_some_and(|live| step.fires(live)) {
             let lets_through = is_system(key) || self.storm_lets_through(moment.now);
-            instance = instance.map(|instance| step.fire(instance, lets_through));
+            live = live.map(|live| step.fire(live, lets_through));
         }
-        let kept = instance.and_then(|instance| step.settle(instance)).or(old);
+        let live = live.and_then(|live| step.settle(live));
+        let kept = step.join(live, ended);
         if kept != before {
             self.touched.insert(key.clone());
         }
@@ -318,7 +317,7 @@ impl Step<'_> {
         };
         let since_ms = self.now_ms();
         let until_ms = since_ms.saturating_add(pending_ms);
-        Instance { labels, severity, state: State::Pending { since_ms, until_ms } }
+        Instance::new(labels, severity, State::Pending { since_ms, until_ms })
     }
 
     fn fires(&self, instance: &Instance) -> bool {
@@ -363,8 +362,31 @@ impl Step<'_> {
                 self.refresh(&mut instance);
                 Some(instance)
             }
-            State::Resolved { .. } => self.repeat(instance),
+            State::Resolved { .. } => Some(instance),
         }
+    }
+
+    /// What is kept: the alert that goes on, beside it the one that ended before, whose resolve is
+    /// repeated all the same until an alert of the same labels fires.
+    fn join(&mut self, live: Option<Instance>, ended: Option<Instance>) -> Option<Instance> {
+        let Some(mut live) = live else { return ended.and_then(|ended| self.repeat(ended)) };
+        if matches!(live.state, State::Resolved { .. }) {
+            return self.newest(Some(live), ended);
+        }
+        let fires = matches!(live.state, State::Firing { .. });
+        let ended = ended.filter(|ended| !fires || ended.labels != live.labels);
+        live.ended = ended.and_then(|ended| self.repeat(ended)).map(Box::new);
+        Some(live)
+    }
+
+    /// The newest of two alerts that have ended. The other is forgotten; a change of labels twice
+    /// within a day leaves no more than its tombstone.
+    fn newest(&mut self, newest: Option<Instance>, older: Option<Instance>) -> Option<Instance> {
+        let Some(newest) = newest else { return older };
+        if let Some(older) = older.filter(|older| older.labels != newest.labels) {
+            self.out.push(tombstone(&older.labels));
+        }
+        Some(newest)
     }
 
     /// When it resolves if it stays clear. Counts are final only up to W, so what fired after W
@@ -400,7 +422,7 @@ impl Step<'_> {
                 self.publish(&mut instance, EmissionKind::Resolved);
                 Some(instance)
             }
-            State::Resolved { .. } => self.repeat(instance),
+            State::Resolved { .. } => Some(instance),
         }
     }
 

@@ -167,6 +167,40 @@ fn a_resolve_is_repeated_and_forgotten_and_a_new_episode_has_a_new_id() {
 }
 
 #[test]
+fn what_breaches_again_for_a_moment_does_not_lose_the_resolve() {
+    let mut bench = Bench::new();
+    bench.step("t", 0, BREACHED);
+    bench.step("t", 60, BREACHED);
+    bench.step("t", 100, CLEAR);
+    assert_eq!(bench.step("t", 220, CLEAR), [(Resolved, 2)]);
+    bench.step("t", 500, BREACHED);
+    assert_eq!(bench.table.counts()[&("pending", "SEV-2")], 1);
+    assert_eq!(bench.step("t", 520, BREACHED), [(Resolved, 3)], "repeated while pending");
+    let stored = serde_json::to_vec(bench.table.instance(&key("t")).unwrap()).unwrap();
+    bench.table.restore(key("t"), Some(serde_json::from_slice(&stored).unwrap()));
+    assert_eq!(bench.step("t", 530, CLEAR), []);
+    assert_eq!(bench.step("t", 820, CLEAR), [(Resolved, 4)]);
+    let end = 220 + ALERT_FORGOTTEN_AFTER_MS / 1_000;
+    bench.step("t", 1_120, CLEAR);
+    bench.step("t", end - 10, BREACHED);
+    assert_eq!(bench.step("t", end, BREACHED), [(Forgotten, 0)], "forgotten while pending");
+    assert_eq!(bench.step("t", end + 50, BREACHED), [(Firing, 1)]);
+}
+
+#[test]
+fn an_alert_that_fires_again_takes_back_its_resolve() {
+    let mut bench = Bench::new();
+    bench.step("t", 0, BREACHED);
+    bench.step("t", 60, BREACHED);
+    bench.step("t", 100, CLEAR);
+    assert_eq!(bench.step("t", 220, CLEAR), [(Resolved, 2)]);
+    bench.step("t", 470, BREACHED);
+    assert_eq!(bench.step("t", 530, BREACHED), [(Firing, 1)]);
+    assert_eq!(bench.step("t", 589, BREACHED), []);
+    assert_eq!(bench.step("t", 590, BREACHED), [(Refreshed, 2)]);
+}
+
+#[test]
 fn while_no_source_counts_rules_are_held_and_leases_refreshed() {
     let mut bench = Bench::new();
     assert_eq!(bench.step_when("t", 0, BREACHED, true), []);
@@ -238,6 +272,8 @@ fn a_rule_that_is_gone_or_has_other_labels_ends_what_it_started() {
     bench.rules = Rules::check("rules", &[raw]).unwrap();
     assert_eq!(bench.step("t", 61, BREACHED), [(Resolved, 2)]);
     assert_eq!(bench.step("t", 61 + 120, BREACHED), [(Firing, 1)]);
+    let repeated = bench.step("t", 61 + 300, BREACHED);
+    assert_eq!(repeated, [(Refreshed, 2), (Resolved, 3)], "what ended had other labels");
 }
 
 #[test]
@@ -247,6 +283,23 @@ fn timers_keep_their_remaining_time_when_now_is_set_back() {
     bench.table.set_back(3_590_000);
     assert_eq!(bench.step("t", 69, BREACHED), []);
     assert_eq!(bench.step("t", 70, BREACHED), [(Firing, 1)]);
+}
+
+#[test]
+fn a_resolve_never_ends_in_the_future() {
+    let mut bench = Bench::new();
+    bench.step("t", 3_600, BREACHED);
+    bench.step("t", 3_660, BREACHED);
+    bench.step("t", 3_700, CLEAR);
+    assert_eq!(bench.step("t", 3_820, CLEAR), [(Resolved, 2)]);
+    bench.table.set_back(3_000_000);
+    assert_eq!(bench.step("t", 820 + 299, CLEAR), []);
+    assert_eq!(bench.step("t", 820 + 300, CLEAR), [(Resolved, 3)]);
+    let resolved = |e: &&Emission| e.kind == Resolved && text(e).contains("ErrorRateHigh");
+    let last = bench.out.iter().rfind(resolved).unwrap();
+    let value: serde_json::Value = serde_json::from_str(&text(last)).unwrap();
+    assert_eq!(value["startsAt"], "2025-10-09T09:05:00.000Z");
+    assert_eq!(value["endsAt"], "2025-10-09T09:07:40.000Z");
 }
 
 #[test]
