@@ -205,7 +205,7 @@ pub const SERIES_PER_PARTITION_MAX: usize = 50_000;
 /// How long a session is remembered: the day in which a customer may write again.
 pub const SESSION_KEPT_MS: i64 = 24 * 3_600_000;
 
-/// Sessions one measures partition remembers, at about 150 bytes each.
+/// Sessions one measures partition remembers, at about 250 bytes each; the oldest makes room.
 pub const SESSIONS_PER_PARTITION_MAX: usize = 200_000;
 
 /// Sessions remembered per tenant, so that a tenant inventing sessions crowds out only itself.

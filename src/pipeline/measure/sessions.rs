@@ -1,6 +1,6 @@
 //! Each bot session counted once, over all partitions and instances, in bounded memory.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use super::series::Scope;
 use super::signal::SessionTag;
@@ -28,15 +28,15 @@ pub struct SessionChange {
     pub handed_over: Option<Timestamp>,
     /// What has to be stored anew: the session itself, and one a cap pushed out.
     pub touched: Vec<(Scope, SessionTag)>,
-    /// A cap pushed a session out, or this one was not remembered.
+    /// A cap pushed a session out.
     pub overflowed: bool,
 }
 
 /// The sessions of the tenants of one measures partition.
 #[derive(Debug, Default)]
 pub struct SessionSet {
-    scopes: BTreeMap<Scope, ScopeSessions>,
-    len: usize,
+    scopes: HashMap<Scope, ScopeSessions>,
+    by_age: BTreeSet<(Timestamp, Scope, SessionTag)>,
 }
 
 #[derive(Debug, Default)]
@@ -61,15 +61,10 @@ impl SessionSet {
         }
         change.started = Some(fact.seen);
         change.handed_over = fact.handed_over;
-        if self.is_full(&fact.scope) {
+        if let Some((scope, tag)) = self.pushed_out(&fact.scope) {
             change.overflowed = true;
-            match self.oldest(&fact.scope) {
-                Some(tag) => {
-                    self.remove(&fact.scope, tag);
-                    change.touched.push((fact.scope.clone(), tag));
-                }
-                None => return change,
-            }
+            self.remove(&scope, tag);
+            change.touched.push((scope, tag));
         }
         self.restore(&fact.scope, fact.tag, Some(Session { known_since: now, handed_over }));
         change.touched.push(key);
@@ -89,18 +84,15 @@ impl SessionSet {
             let sessions = self.scopes.entry(scope.clone()).or_default();
             sessions.by_tag.insert(tag, session);
             sessions.by_age.insert((session.known_since, tag));
-            self.len += 1;
+            self.by_age.insert((session.known_since, scope.clone(), tag));
         }
     }
 
-    /// Forgets what has been known for a day; returns it in order.
+    /// Forgets what has been known for a day; returns it, the oldest first.
     pub fn expire(&mut self, now: Timestamp) -> Vec<(Scope, SessionTag)> {
         let before = now.plus_millis(-SESSION_KEPT_MS);
-        let mut expired = Vec::new();
-        for (scope, sessions) in &self.scopes {
-            let old = sessions.by_age.iter().take_while(|(since, _)| *since <= before);
-            expired.extend(old.map(|&(_, tag)| (scope.clone(), tag)));
-        }
+        let old = self.by_age.iter().take_while(|(since, ..)| *since <= before);
+        let expired: Vec<_> = old.map(|(_, scope, tag)| (scope.clone(), *tag)).collect();
         for (scope, tag) in &expired {
             self.remove(scope, *tag);
         }
@@ -110,34 +102,36 @@ impl SessionSet {
     /// Number of sessions remembered.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.len
+        self.by_age.len()
     }
 
     /// Whether none is remembered.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.by_age.is_empty()
     }
 
     fn session_mut(&mut self, (scope, tag): &(Scope, SessionTag)) -> Option<&mut Session> {
         self.scopes.get_mut(scope)?.by_tag.get_mut(tag)
     }
 
-    fn is_full(&self, scope: &Scope) -> bool {
-        self.len >= SESSIONS_PER_PARTITION_MAX
-            || self.scopes.get(scope).is_some_and(|s| s.by_tag.len() >= SESSIONS_PER_TENANT_MAX)
-    }
-
-    /// The tenant's own oldest session: a cap never costs another tenant one.
-    fn oldest(&self, scope: &Scope) -> Option<SessionTag> {
-        Some(self.scopes.get(scope)?.by_age.first()?.1)
+    /// What a new session of `scope` takes the place of: the tenant's own oldest when it has too
+    /// many, the oldest of all when all have. What was heard of first is the least likely to be
+    /// heard of again, and to be counted again then.
+    fn pushed_out(&self, scope: &Scope) -> Option<(Scope, SessionTag)> {
+        let own = self.scopes.get(scope);
+        if let Some(own) = own.filter(|own| own.by_tag.len() >= SESSIONS_PER_TENANT_MAX) {
+            return own.by_age.first().map(|&(_, tag)| (scope.clone(), tag));
+        }
+        let oldest = self.by_age.first().filter(|_| self.len() >= SESSIONS_PER_PARTITION_MAX);
+        oldest.map(|(_, scope, tag)| (scope.clone(), *tag))
     }
 
     fn remove(&mut self, scope: &Scope, tag: SessionTag) {
         let Some(sessions) = self.scopes.get_mut(scope) else { return };
         if let Some(session) = sessions.by_tag.remove(&tag) {
             sessions.by_age.remove(&(session.known_since, tag));
-            self.len -= 1;
+            self.by_age.remove(&(session.known_since, scope.clone(), tag));
         }
         if sessions.by_tag.is_empty() {
             self.scopes.remove(scope);
@@ -198,5 +192,24 @@ mod tests {
         assert_eq!(change.touched[0].1, fact("bad", 0, 0, None).tag);
         assert_eq!(set.len(), SESSIONS_PER_TENANT_MAX + 1);
         assert!(set.apply(&fact("good", 7, 1, None), Timestamp::EPOCH).started.is_none());
+    }
+
+    #[test]
+    fn with_every_place_taken_a_new_session_counts_once_all_the_same() {
+        let mut set = SessionSet::default();
+        let tenants = u32::try_from(SESSIONS_PER_PARTITION_MAX / SESSIONS_PER_TENANT_MAX).unwrap();
+        let each = u32::try_from(SESSIONS_PER_TENANT_MAX).unwrap();
+        for tag in 0..tenants * each {
+            let tenant = format!("t{}", tag / each);
+            set.apply(&fact(&tenant, tag, 1, None), Timestamp::from_millis(i64::from(tag)));
+        }
+        assert_eq!(set.len(), SESSIONS_PER_PARTITION_MAX);
+        let now = Timestamp::from_millis(1 << 40);
+        let first = set.apply(&fact("new", 1, 1, None), now);
+        assert!(first.overflowed && first.started.is_some());
+        assert_eq!(set.apply(&fact("new", 1, 1, None), now), SessionChange::default());
+        assert!(set.apply(&fact("new", 2, 1, None), now).started.is_some());
+        assert!(set.apply(&fact("new", 1, 1, Some(2)), now).started.is_none());
+        assert_eq!(set.len(), SESSIONS_PER_PARTITION_MAX);
     }
 }
