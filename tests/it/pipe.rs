@@ -246,3 +246,25 @@ fn an_otlp_batch_counts_each_log_record_under_its_resource() {
     let masked = metrics.lines().filter(|line| line.contains("log_records_total{"));
     assert!(masked.into_iter().any(|line| line.contains("tenant=\"[email:")), "{metrics}");
 }
+
+#[test]
+fn turns_are_the_bots_and_no_tenant_poses_as_the_overflow() {
+    let home = Home::new();
+    let line = |role: &str| {
+        format!(
+            r#"{{"level":"info","event":"bot.turn","role":"{role}","session_id":"s-1","tenant":"_other","service":"_other","to":"asha@example.com"}}"#
+        )
+    };
+    let ran =
+        home.pipe(&["pipe", "--out", "out"], [line("user"), line("bot")].join("\n").as_bytes());
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    let metrics = fs::read_to_string(home.path("out/metrics.txt")).unwrap();
+    for sample in [
+        r#"blotter_bot_turns_total{tenant="__other"} 1"#,
+        r#"blotter_log_records_total{service="__other",severity="info",tenant="__other"} 2"#,
+        r#"tenant="__other"} 2"#,
+    ] {
+        assert!(metrics.contains(sample), "{sample}: {metrics}");
+    }
+    assert!(!metrics.contains("\"_other\""), "{metrics}");
+}
