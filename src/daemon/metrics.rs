@@ -56,10 +56,21 @@ pub enum Exposition {
 }
 
 impl Exposition {
-    /// The format that answers an `Accept` header: OpenMetrics 1.0 when it is asked for.
+    /// The format that answers an `Accept` header (RFC 9110, 12.5.1): OpenMetrics 1.0 when it is
+    /// asked for by name and not liked less than plain text.
     #[must_use]
     pub fn negotiate(accept: &str) -> Self {
-        if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Text }
+        let quality = |of: fn(&str, Option<&str>) -> bool| {
+            let ranges = accept.split(',').map(media_range);
+            let ranges = ranges.filter(|(name, version, _)| of(name, *version));
+            ranges.map(|(.., quality)| quality).fold(0.0, f32::max)
+        };
+        let open = quality(|name, version| {
+            name.eq_ignore_ascii_case("application/openmetrics-text")
+                && version.is_none_or(|version| version == "1.0.0")
+        });
+        let text = quality(|name, _| name.eq_ignore_ascii_case("text/plain"));
+        if open > 0.0 && open >= text { Self::OpenMetrics } else { Self::Text }
     }
 
     /// The `Content-Type` of the answer.
@@ -70,6 +81,21 @@ impl Exposition {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
         }
     }
+}
+
+/// The name, version and quality of one media range; a quality that is no number is none.
+fn media_range(range: &str) -> (&str, Option<&str>, f32) {
+    let mut parts = range.split(';').map(str::trim);
+    let name = parts.next().unwrap_or_default();
+    let (mut version, mut quality) = (None, 1.0);
+    for (key, value) in parts.filter_map(|part| part.split_once('=')) {
+        match key {
+            "version" => version = Some(value.trim_matches('"')),
+            "q" => quality = value.parse().unwrap_or(0.0),
+            _ => {}
+        }
+    }
+    (name, version, quality)
 }
 
 impl Default for Metrics {
@@ -285,6 +311,30 @@ fn exposed(row: &MetricRow, mut series: Vec<(Labels, f64)>) -> proto::MetricFami
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn openmetrics_is_for_those_who_prefer_the_version_that_is_spoken() {
+        let open = "application/openmetrics-text";
+        for (accept, expected) in [
+            (String::new(), Exposition::Text),
+            ("*/*".to_owned(), Exposition::Text),
+            (open.to_owned(), Exposition::OpenMetrics),
+            (format!("{open};q=0"), Exposition::Text),
+            (format!("{open}; version=0.0.1"), Exposition::Text),
+            (format!("{open};q=0.3,text/plain;version=0.0.4;q=0.5"), Exposition::Text),
+            // Prometheus 3.
+            (
+                format!(
+                    "{open};version=1.0.0;escaping=allow-utf-8;q=0.6,{open};version=0.0.1;q=0.5,\
+                     text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,\
+                     text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+                ),
+                Exposition::OpenMetrics,
+            ),
+        ] {
+            assert_eq!(Exposition::negotiate(&accept), expected, "{accept}");
+        }
+    }
 
     #[test]
     fn both_formats_show_what_was_published() {
