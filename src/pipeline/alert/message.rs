@@ -1,6 +1,6 @@
 //! What goes to the alert topic: an Alertmanager v2 alert (`labels`, `annotations`, `startsAt`,
-//! `endsAt`, `generatorURL`) with our fields beside it, CloudEvents 1.0 headers in binary mode,
-//! keyed by Alertmanager's own fingerprint.
+//! `endsAt`) with our fields beside it, CloudEvents 1.0 headers in binary mode, keyed by
+//! Alertmanager's own fingerprint.
 
 use std::collections::BTreeMap;
 use std::fmt;
