@@ -139,9 +139,8 @@ impl Metrics {
     pub fn withdraw(&self, withdrawn: &[MetricSeries]) {
         let mut series = self.lock();
         for (metric, labels) in withdrawn {
-            if series.families[*metric as usize].remove(labels) {
-                series.total -= 1;
-            }
+            let removed = series.families[*metric as usize].remove(labels);
+            series.total -= usize::from(removed);
         }
     }
 
@@ -186,6 +185,10 @@ impl Series {
     /// they overflow is returned.
     fn write(&mut self, update: &MetricUpdate, now: Timestamp) -> Option<&'static str> {
         let family = &mut self.families[update.metric as usize];
+        if update.value.is_nan() {
+            self.total -= usize::from(family.remove(&update.labels));
+            return None;
+        }
         if family.write(&update.labels, update.value, now) {
             return None;
         }
@@ -433,6 +436,9 @@ mod tests {
             metrics.withdraw(&[Metric::EventTime.series(&["3"]), Metric::EventTime.series(&["4"])]);
             assert!(!metrics.render(Exposition::Text).contains("partition=\"3\""));
         }
+        metrics
+            .apply(&[update.clone(), Metric::EventTime.update(&["3"], f64::NAN)], Timestamp::EPOCH);
+        assert!(!metrics.render(Exposition::Text).contains("partition=\"3\""));
     }
 
     #[test]

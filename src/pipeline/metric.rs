@@ -34,7 +34,8 @@ pub struct MetricUpdate {
     pub metric: Metric,
     /// Label values in the table's order.
     pub labels: Vec<Arc<str>>,
-    /// Added to a counter, set on a gauge. Counters take whole numbers.
+    /// Added to a counter, set on a gauge. Counters take whole numbers; what is no number takes the
+    /// series off.
     pub value: f64,
 }
 
@@ -103,7 +104,7 @@ metrics! {
     BotSessions, "blotter_bot_sessions_total", Counter, ["tenant"];
     #[doc = "Bot sessions with at least one handover, each counted once."]
     BotSessionsHandedOver, "blotter_bot_sessions_handed_over_total", Counter, ["tenant"];
-    #[doc = "Share of bot sessions handed over to a person, over the window."]
+    #[doc = "Sessions handed over in the window per session started in it: above 1 when enough of them started before it, absent when none started in it."]
     HandoverRatio, "blotter_handover_ratio", Gauge, ["tenant", "window"];
     #[doc = "Numerator of the handover ratio: sessions handed over in the window."]
     HandoverRatioSessionsHandedOver, "blotter_handover_ratio_sessions_handed_over", Gauge, ["tenant", "window"];

@@ -227,7 +227,8 @@ impl Gauges {
     }
 }
 
-/// The ratio (not a number when nothing was counted), its numerator and its denominator.
+/// The ratio, its numerator and its denominator. Of an empty window all three are no number, and so
+/// is a ratio to nothing: that withdraws them.
 fn push_ratio(
     [ratio, numerator, denominator]: [Metric; 3],
     labels: &[&str],
@@ -236,9 +237,11 @@ fn push_ratio(
     updates: &mut Vec<MetricUpdate>,
 ) {
     let (of, per) = (f64::from(sum.of(of)), f64::from(sum.of(per)));
-    updates.push(ratio.update(labels, of / per));
-    updates.push(numerator.update(labels, of));
-    updates.push(denominator.update(labels, per));
+    let unless = |none: bool, value: f64| if none { f64::NAN } else { value };
+    let empty = of + per == 0.0;
+    updates.push(ratio.update(labels, unless(per == 0.0, of / per)));
+    updates.push(numerator.update(labels, unless(empty, of)));
+    updates.push(denominator.update(labels, unless(empty, per)));
 }
 
 /// Unix seconds, as Prometheus wants times.

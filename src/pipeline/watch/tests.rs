@@ -418,6 +418,25 @@ fn sessions_count_once_over_partitions_and_the_handover_rate_alerts() {
 }
 
 #[test]
+fn a_handover_of_an_earlier_session_makes_no_ratio_and_an_empty_window_shows_nothing() {
+    let mut world = World::default();
+    world.append(at(0), &session("t", 1, at(0), false));
+    traffic(&mut world, 1..100, |_| 0);
+    world.append(at(100_000), &session("t", 1, at(100_000), true));
+    world.run(&config());
+    let labels = ["t", "1m"];
+    let shown = |world: &World, metric| world.gauge(metric, &labels).filter(|v| !v.is_nan());
+    assert_eq!(shown(&world, Metric::HandoverRatio), None);
+    assert_eq!(shown(&world, Metric::HandoverRatioSessions), Some(0.0));
+    assert_eq!(shown(&world, Metric::HandoverRatioSessionsHandedOver), Some(1.0));
+    traffic(&mut world, 101..200, |_| 0);
+    world.run(&config());
+    for metric in [Metric::HandoverRatioSessions, Metric::HandoverRatioSessionsHandedOver] {
+        assert_eq!(shown(&world, metric), None);
+    }
+}
+
+#[test]
 fn expired_things_leave_the_state_topic() {
     let mut world = World::default();
     traffic(&mut world, 0..200, incident);
