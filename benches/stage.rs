@@ -145,7 +145,7 @@ fn stage(audit: bool, measures: bool) -> Scrub {
         deployment,
         deployment_key: deployment_key.public(),
         keyring,
-        commitment_key: CommitmentKey::from_bytes(&[5; 32]),
+        commitment_keys: CommitmentKey::from_bytes(&[5; 32]).into(),
         instance_key,
         starts: BTreeMap::new(),
         adopt: Vec::new(),

@@ -74,8 +74,8 @@ pub(super) fn run(common: &Common, arguments: &KeysArguments) -> Result<Exit, Fa
     let kek = settings.keys.encryption_key.as_ref().map(|secret| secret.reveal());
     let now = SystemClock::new().now();
     match &arguments.command {
-        KeysCommand::Create(TenantArguments { tenant: None, .. }) => create(&settings, kek, now),
-        KeysCommand::Canaries => canaries(&settings, kek, now),
+        KeysCommand::Create(TenantArguments { tenant: None, .. }) => create(&settings, kek),
+        KeysCommand::Canaries => canaries(&settings, kek),
         KeysCommand::Create(tenant) => {
             let (tenant, from) =
                 (tenant_of(tenant.tenant.as_deref())?, time_of(tenant.not_before.as_deref(), now)?);
@@ -119,20 +119,20 @@ pub(super) fn run(common: &Common, arguments: &KeysArguments) -> Result<Exit, Fa
     }
 }
 
-fn canaries(settings: &Settings, kek: Option<&str>, now: Timestamp) -> Result<Exit, Failure> {
+fn canaries(settings: &Settings, kek: Option<&str>) -> Result<Exit, Failure> {
     if settings.canaries.is_empty() {
         let message = "sentinel.canaries: is empty; name the tenants that get one";
         return Err(Failure::new(Exit::Config, message));
     }
-    let keys = open_or_create(&settings.keys.folder, kek, &settings.deployment, now)?;
+    let keys = open_or_create(&settings.keys.folder, kek, &settings.deployment)?;
     let seed = keys.canary_seed();
     let line = |tenant| format!("{}\n", Canary::new(&seed, tenant).line(tenant));
     print(&settings.canaries.iter().map(line).collect::<String>())?;
     Ok(Exit::Success)
 }
 
-fn create(settings: &Settings, kek: Option<&str>, now: Timestamp) -> Result<Exit, Failure> {
-    let material = open_or_create(&settings.keys.folder, kek, &settings.deployment, now)?;
+fn create(settings: &Settings, kek: Option<&str>) -> Result<Exit, Failure> {
+    let material = open_or_create(&settings.keys.folder, kek, &settings.deployment)?;
     let mut report = String::new();
     for path in &material.created {
         report.push_str(&format!("made {}\n", path.display()));
@@ -180,7 +180,9 @@ impl From<KeysError> for Failure {
         let exit = match error {
             KeysError::Io { .. } => Exit::Io,
             KeysError::Exposed(_) => Exit::Permission,
-            KeysError::Invalid { .. } => Exit::Config,
+            KeysError::Invalid { .. } | KeysError::Missing(_) | KeysError::Uncertified { .. } => {
+                Exit::Config
+            }
         };
         Self::new(exit, error.to_string())
     }

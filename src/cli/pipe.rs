@@ -43,7 +43,7 @@ pub(super) fn run(common: &Common, arguments: &PipeArguments) -> Result<Exit, Fa
         .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     let clock = SystemClock::new();
     let kek = settings.keys.encryption_key.as_ref().map(|secret| secret.reveal());
-    let keys = open_or_create(&settings.keys.folder, kek, &settings.deployment, clock.now())?;
+    let keys = open_or_create(&settings.keys.folder, kek, &settings.deployment)?;
     let daemon = EmbeddedDaemon::start(Arc::clone(&settings), keys, 1, clock)?;
     let hang_ups = HangUps::listen(&daemon.runtime)?;
     Reload::new(common.clone(), flags(arguments), loaded, daemon.policy.clone()).on_hang_up(

@@ -54,7 +54,7 @@ pub(super) fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Fail
     let hang_ups = HangUps::listen(&runtime)?;
     let clock = SystemClock::new();
     let kek = settings.keys.encryption_key.as_ref().map(|secret| secret.reveal());
-    let keys = open_or_create(&settings.keys.folder, kek, &settings.deployment, clock.now())?;
+    let keys = open_or_create(&settings.keys.folder, kek, &settings.deployment)?;
     for path in &keys.created {
         tracing::info!(path = %path.display(), "made a key file");
     }

@@ -1,7 +1,7 @@
 //! Keys on disk: one folder, files of mode 0600. What is missing is made, each file once, however
 //! many daemons start at the same time; a file that others can read is refused.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -11,11 +11,13 @@ use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use zeroize::Zeroizing;
 
 use crate::pipeline::audit::{
-    Certificate, CommitmentKey, Deployment, DeploymentKey, InstanceKey, KeyringId, PublicKey,
+    Certificate, CommitmentKey, CommitmentKeys, Deployment, DeploymentKey, InstanceKey, KeyringId,
+    PublicKey,
 };
-use crate::pipeline::record::Timestamp;
 use crate::pipeline::redact::keyring::{KeyEncryptionKey, KeyKind, Keyring, KeyringFile};
 
+/// Held while keys are made or changed: of two who change them none undoes what the other did.
+const LOCK_FILE: &str = ".lock";
 const ENCRYPTION_KEY_FILE: &str = "encryption.key";
 const KEYRING_FILE: &str = "keyring.jsonl";
 const INSTANCE_KEY_FILE: &str = "instance.key";
@@ -29,8 +31,8 @@ pub struct KeyMaterial {
     pub keyring: Arc<Keyring>,
     /// The keyring's id.
     pub keyring_id: KeyringId,
-    /// The key of commitments.
-    pub commitment_key: CommitmentKey,
+    /// The keys of commitments.
+    pub commitment_keys: CommitmentKeys,
     /// The key that signs seals.
     pub instance_key: Arc<InstanceKey>,
     /// The public key that certifies instances.
@@ -70,10 +72,27 @@ pub enum KeysError {
         /// What was expected.
         reason: String,
     },
+    /// The folder has been in use, and a file that can't be made again is gone from it.
+    #[error(
+        "{0}: is missing beside keys that are in use; another one would not fit what was written \
+         with it: restore it from its copy (every instance needs the same keyring, encryption key \
+         and deployment.pub)"
+    )]
+    Missing(PathBuf),
+    /// The deployment key is kept elsewhere and has not certified this instance's key.
+    #[error(
+        "{path}: is missing, and the deployment key is not here: where it is, run `blotter keys \
+         certify {key}`, and copy the instance.cert that it writes to this folder"
+    )]
+    Uncertified {
+        /// Where the certificate belongs.
+        path: PathBuf,
+        /// The instance's public key.
+        key: PublicKey,
+    },
 }
 
-/// Opens the keys in `folder`, making what is missing. `now` chooses the epoch of the commitment
-/// key.
+/// Opens the keys in `folder`, making what is missing.
 ///
 /// # Errors
 /// See [`KeysError`].
@@ -81,25 +100,27 @@ pub fn open_or_create(
     folder: &Path,
     encryption_key: Option<&str>,
     deployment: &Deployment,
-    now: Timestamp,
 ) -> Result<KeyMaterial, KeysError> {
-    let mut files = Files { folder: folder.to_owned(), created: Vec::new() };
-    files.make_folder()?;
+    let mut files = Files::lock(folder)?;
+    files.refuse_loss(encryption_key.is_some())?;
     let kek = files.encryption_key(encryption_key)?;
+    // Before the keyring: a keyring without it counts as a loss.
+    let deployment_key = files.deployment_public()?;
     let (keyring, keyring_path) = files.keyring(&kek)?;
     let invalid = |reason: String| KeysError::Invalid { path: keyring_path.clone(), reason };
     let keyring_id = KeyringId::parse(keyring.id())
         .ok_or_else(|| invalid("the keyring's id is not 16 hex digits".to_owned()))?;
-    let commitment_seed = keyring
-        .key(None, KeyKind::Commit, now)
-        .map_err(|error| invalid(error.to_string()))?
-        .mac(CommitmentKey::DERIVATION);
-    let deployment_key = files.deployment_public()?;
+    let epochs = keyring
+        .default_keys(KeyKind::Commit)
+        .map(|(from, key)| (from, CommitmentKey::from_bytes(&key.mac(CommitmentKey::DERIVATION))));
+    let commitment_keys = CommitmentKeys::new(epochs.collect()).ok_or_else(|| {
+        invalid("every commitment key was destroyed: `blotter keys rotate` makes one".to_owned())
+    })?;
     let instance_key = files.instance_key(deployment, &deployment_key)?;
     Ok(KeyMaterial {
         keyring: Arc::new(keyring),
         keyring_id,
-        commitment_key: CommitmentKey::from_bytes(&commitment_seed),
+        commitment_keys,
         instance_key: Arc::new(instance_key),
         deployment_key,
         created: files.created,
@@ -115,9 +136,10 @@ pub fn change_keyring<T>(
     encryption_key: Option<&str>,
     change: impl FnOnce(&mut KeyringFile, &KeyEncryptionKey) -> Result<T, String>,
 ) -> Result<T, KeysError> {
-    let mut files = Files { folder: folder.to_owned(), created: Vec::new() };
-    files.make_folder()?;
+    let mut files = Files::lock(folder)?;
+    files.refuse_loss(encryption_key.is_some())?;
     let kek = files.encryption_key(encryption_key)?;
+    files.deployment_public()?;
     files.keyring(&kek)?;
     let path = folder.join(KEYRING_FILE);
     let text = read_private(&path)?;
@@ -176,18 +198,42 @@ pub fn random(buffer: &mut [u8]) {
     getrandom::fill(buffer).expect("the operating system gives random bytes");
 }
 
+/// The folder, locked until this is dropped.
 struct Files {
     folder: PathBuf,
     created: Vec<PathBuf>,
+    /// `None` where the folder can't be written to, and so by nobody else either.
+    _lock: Option<File>,
 }
 
 impl Files {
-    fn make_folder(&self) -> Result<(), KeysError> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.folder)
-            .map_err(|error| io_error(&self.folder, error))
+    /// Makes the folder and waits until nobody else changes it.
+    fn lock(folder: &Path) -> Result<Self, KeysError> {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(folder);
+        made.map_err(|error| io_error(folder, error))?;
+        let path = folder.join(LOCK_FILE);
+        let mut opening = OpenOptions::new();
+        opening.write(true).create(true).truncate(false).mode(0o600);
+        let lock = match opening.open(&path).and_then(|file| file.lock().map(|()| file)) {
+            Ok(file) => Some(file),
+            Err(error) if is_read_only(&error) => None,
+            Err(error) => return Err(io_error(&path, error)),
+        };
+        Ok(Self { folder: folder.to_owned(), created: Vec::new(), _lock: lock })
+    }
+
+    /// Keys are made for a folder that was never used; what is lost is not replaced in silence. (A
+    /// lost instance key is: a new one enters every chain by its certificate.)
+    fn refuse_loss(&self, has_encryption_key: bool) -> Result<(), KeysError> {
+        let has = |name: &str| self.folder.join(name).exists();
+        let has_deployment = has(DEPLOYMENT_PUBLIC_FILE) || has(DEPLOYMENT_KEY_FILE);
+        let lost = [
+            (has(KEYRING_FILE) && !has_encryption_key, ENCRYPTION_KEY_FILE),
+            (has(INSTANCE_KEY_FILE), KEYRING_FILE),
+            (has(KEYRING_FILE) && !has_deployment, DEPLOYMENT_PUBLIC_FILE),
+        ];
+        let lost = lost.into_iter().find(|(is_needed, name)| *is_needed && !has(name));
+        lost.map_or(Ok(()), |(_, name)| Err(KeysError::Missing(self.folder.join(name))))
     }
 
     fn encryption_key(&mut self, given: Option<&str>) -> Result<KeyEncryptionKey, KeysError> {
@@ -255,11 +301,19 @@ impl Files {
         let path = self.folder.join(CERTIFICATE_FILE);
         let invalid =
             |reason: &str| KeysError::Invalid { path: path.clone(), reason: reason.to_owned() };
+        let key = InstanceKey::public_of_seed(seed);
         if self.folder.join(DEPLOYMENT_KEY_FILE).exists() {
-            let key = InstanceKey::public_of_seed(seed);
-            return Ok(self.deployment_key()?.certify(deployment.as_str(), key));
+            let certificate = self.deployment_key()?.certify(deployment.as_str(), key);
+            keep_certificate(&path, &certificate)?;
+            return Ok(certificate);
         }
-        let text = fs::read_to_string(&path).map_err(|error| io_error(&path, error))?;
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(KeysError::Uncertified { path, key });
+            }
+            Err(error) => return Err(io_error(&path, error)),
+        };
         let certificate = parse_certificate(text.trim()).ok_or_else(|| {
             invalid("expected a public key and a signature, as `keys certify` writes them")
         })?;
@@ -282,6 +336,22 @@ impl Files {
         }
         read_private(&path)
     }
+}
+
+/// Leaves the certificate beside the key, so that the deployment key can be taken away.
+fn keep_certificate(path: &Path, certificate: &Certificate) -> Result<(), KeysError> {
+    let text = format!("{}\n", certificate_text(certificate));
+    if fs::read_to_string(path).is_ok_and(|written| written == text) {
+        return Ok(());
+    }
+    match replace_private(path, &text) {
+        Err(KeysError::Io { error, .. }) if is_read_only(&error) => Ok(()),
+        kept => kept,
+    }
+}
+
+fn is_read_only(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied)
 }
 
 /// A certificate as text: public key and signature in base64url, one space between.
@@ -326,7 +396,10 @@ fn make_once(path: &Path, text: &str) -> Result<bool, KeysError> {
 
 fn replace_private(path: &Path, text: &str) -> Result<(), KeysError> {
     let draft = write_draft(path, text)?;
-    fs::rename(&draft, path).map_err(|error| io_error(path, error))
+    fs::rename(&draft, path).map_err(|error| io_error(path, error))?;
+    // A key that was destroyed must not come back with a power cut.
+    let folder = path.parent().and_then(|folder| File::open(folder).ok());
+    folder.map_or(Ok(()), |folder| folder.sync_all()).map_err(|error| io_error(path, error))
 }
 
 fn write_draft(path: &Path, text: &str) -> Result<PathBuf, KeysError> {
@@ -356,6 +429,7 @@ fn io_error(path: &Path, error: io::Error) -> KeysError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::record::{TenantId, Timestamp};
 
     fn deployment() -> Deployment {
         Deployment::parse("salon").unwrap()
@@ -365,36 +439,95 @@ mod tests {
     fn keys_are_made_once_and_found_again() {
         let folder = tempfile::tempdir().unwrap();
         let folder = folder.path().join("state");
-        let first = open_or_create(&folder, None, &deployment(), Timestamp::EPOCH).unwrap();
+        let first = open_or_create(&folder, None, &deployment()).unwrap();
         assert_eq!(first.created.len(), 4);
-        let second = open_or_create(&folder, None, &deployment(), Timestamp::EPOCH).unwrap();
+        let second = open_or_create(&folder, None, &deployment()).unwrap();
         assert!(second.created.is_empty());
         assert_eq!(first.keyring_id, second.keyring_id);
-        assert_eq!(first.commitment_key.id(), second.commitment_key.id());
+        assert_eq!(first.commitment_keys.newest().id(), second.commitment_keys.newest().id());
         assert_eq!(first.instance_key.id(), second.instance_key.id());
     }
 
     #[test]
     fn a_file_that_others_can_read_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        open_or_create(folder.path(), None, &deployment(), Timestamp::EPOCH).unwrap();
+        open_or_create(folder.path(), None, &deployment()).unwrap();
         let keyring = folder.path().join(KEYRING_FILE);
         fs::set_permissions(&keyring, fs::Permissions::from_mode(0o644)).unwrap();
-        let error = open_or_create(folder.path(), None, &deployment(), Timestamp::EPOCH).err();
+        let error = open_or_create(folder.path(), None, &deployment()).err();
         assert!(matches!(error, Some(KeysError::Exposed(path)) if path == keyring));
     }
 
     #[test]
-    fn without_the_deployment_key_a_certificate_is_needed() {
-        let folder = tempfile::tempdir().unwrap();
-        let first = open_or_create(folder.path(), None, &deployment(), Timestamp::EPOCH).unwrap();
-        fs::remove_file(folder.path().join(DEPLOYMENT_KEY_FILE)).unwrap();
-        assert!(open_or_create(folder.path(), None, &deployment(), Timestamp::EPOCH).is_err());
-        let text = certificate_text(first.instance_key.certificate());
-        fs::write(folder.path().join(CERTIFICATE_FILE), text).unwrap();
-        let second = open_or_create(folder.path(), None, &deployment(), Timestamp::EPOCH).unwrap();
+    fn the_deployment_key_can_be_taken_away_and_certifies_from_elsewhere() {
+        let offline = tempfile::tempdir().unwrap();
+        let folder = offline.path();
+        let first = open_or_create(folder, None, &deployment()).unwrap();
+        let kept = tempfile::tempdir().unwrap();
+        fs::rename(folder.join(DEPLOYMENT_KEY_FILE), kept.path().join(DEPLOYMENT_KEY_FILE))
+            .unwrap();
+        // What certified it before is still there.
+        let second = open_or_create(folder, None, &deployment()).unwrap();
         assert_eq!(first.instance_key.id(), second.instance_key.id());
         let other = Deployment::parse("other").unwrap();
-        assert!(open_or_create(folder.path(), None, &other, Timestamp::EPOCH).is_err());
+        assert!(open_or_create(folder, None, &other).is_err());
+        // Another instance, which shares the keyring.
+        let instance = tempfile::tempdir().unwrap();
+        for name in [ENCRYPTION_KEY_FILE, KEYRING_FILE, DEPLOYMENT_PUBLIC_FILE] {
+            fs::copy(folder.join(name), instance.path().join(name)).unwrap();
+        }
+        let open = || open_or_create(instance.path(), None, &deployment());
+        let Some(KeysError::Uncertified { path, key }) = open().err() else {
+            panic!("an instance nobody certified was let in")
+        };
+        let certificate = certify(kept.path(), &deployment(), key).unwrap();
+        fs::write(path, certificate_text(&certificate)).unwrap();
+        assert_eq!(open().unwrap().deployment_key, first.deployment_key);
+    }
+
+    #[test]
+    fn what_is_lost_is_not_replaced_in_silence() {
+        for (lost, named) in [
+            (vec![ENCRYPTION_KEY_FILE], Some(ENCRYPTION_KEY_FILE)),
+            (vec![KEYRING_FILE], Some(KEYRING_FILE)),
+            (vec![DEPLOYMENT_KEY_FILE, DEPLOYMENT_PUBLIC_FILE], Some(DEPLOYMENT_PUBLIC_FILE)),
+            (vec![INSTANCE_KEY_FILE], None),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let open = || open_or_create(folder.path(), None, &deployment());
+            open().unwrap();
+            lost.iter().for_each(|name| fs::remove_file(folder.path().join(name)).unwrap());
+            let missing = match open() {
+                Err(KeysError::Missing(path)) => path.file_name().map(std::ffi::OsStr::to_owned),
+                other => other.map(|_| None).unwrap(),
+            };
+            assert_eq!(missing.as_deref(), named.map(std::ffi::OsStr::new), "{lost:?}");
+        }
+    }
+
+    #[test]
+    fn changes_at_the_same_time_lose_none_of_each_other() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        std::thread::scope(|scope| {
+            for number in 0..6 {
+                scope.spawn(move || {
+                    let tenant = TenantId::new(&format!("salon-{number}")).unwrap();
+                    change_keyring(folder, None, |file, kek| {
+                        let added = file.add_tenant(kek, &tenant, Timestamp::EPOCH, &mut random);
+                        added.map_err(|error| error.to_string())
+                    })
+                    .unwrap();
+                });
+            }
+        });
+        let keys = open_or_create(folder, None, &deployment());
+        let keyring = keys.unwrap().keyring;
+        for number in 0..6 {
+            let tenant = TenantId::new(&format!("salon-{number}")).unwrap();
+            let key = keyring.key(Some(&tenant), KeyKind::Session, Timestamp::EPOCH).unwrap();
+            let default = keyring.key(None, KeyKind::Session, Timestamp::EPOCH).unwrap();
+            assert_ne!(key.mac(b"x"), default.mac(b"x"), "{tenant}");
+        }
     }
 }

@@ -212,7 +212,7 @@ fn scrub(
         deployment: settings.deployment.clone(),
         deployment_key: keys.deployment_key,
         keyring: keys.keyring_id,
-        commitment_key: keys.commitment_key.clone(),
+        commitment_keys: keys.commitment_keys.clone(),
         instance_key: Arc::clone(&keys.instance_key),
         starts,
         adopt: settings.audit.as_ref().map(|audit| audit.adopt.clone()).unwrap_or_default(),

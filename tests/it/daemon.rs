@@ -72,8 +72,7 @@ impl Daemon {
     pub(crate) fn start(site: &Site, changes: &[&str]) -> Self {
         let (clock, cluster) = (SystemClock::new(), site.cluster.clone());
         let settings = Arc::new(site.settings(changes));
-        let keys =
-            open_or_create(&settings.keys.folder, None, &settings.deployment, clock.now()).unwrap();
+        let keys = open_or_create(&settings.keys.folder, None, &settings.deployment).unwrap();
         let deployment_key = keys.deployment_key;
         let facts = StartFacts {
             never_read: [(Arc::from(SOURCE), site.partitions)].into(),

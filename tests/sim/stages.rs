@@ -57,7 +57,7 @@ pub(crate) fn scrub(slot: &SlotConfig, measures: Option<i32>) -> Box<dyn Simulat
         deployment,
         deployment_key: deployment_key.public(),
         keyring,
-        commitment_key: CommitmentKey::from_bytes(&[5; 32]),
+        commitment_keys: CommitmentKey::from_bytes(&[5; 32]).into(),
         instance_key: Arc::clone(&instance_key),
         starts: BTreeMap::new(),
         adopt: Vec::new(),

@@ -55,7 +55,7 @@ pub(super) struct EmbeddedWorld {
 impl EmbeddedWorld {
     pub(super) fn start(settings: Settings, partitions: i32) -> Result<Self, Failure> {
         let clock = SystemClock::new();
-        let keys = open_or_create(&settings.keys.folder, None, &settings.deployment, clock.now())?;
+        let keys = open_or_create(&settings.keys.folder, None, &settings.deployment)?;
         let source = source_of(&settings);
         let daemon = EmbeddedDaemon::start(Arc::new(settings), keys, partitions, clock)?;
         let metrics_url = daemon.address.map_or(String::new(), |at| format!("http://{at}/metrics"));

@@ -2,11 +2,12 @@
 //! minutes. With the key destroyed a commitment says nothing about its record for good.
 
 use std::fmt;
+use std::sync::Arc;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use super::super::record::{Header, SourceRecord};
+use super::super::record::{Header, SourceRecord, Timestamp};
 use super::keys::KeyId;
 
 const RAW_TAG: &[u8] = b"blotter/raw-commit/v1\0";
@@ -102,6 +103,44 @@ impl CommitmentKey {
 impl fmt::Debug for CommitmentKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "CommitmentKey({})", self.id)
+    }
+}
+
+/// The commitment keys of a keyring, one for each epoch whose key was not destroyed. A record's own
+/// timestamp chooses, so that a replay commits to it with the same key.
+#[derive(Clone, Debug)]
+pub struct CommitmentKeys(Arc<[(Timestamp, CommitmentKey)]>);
+
+impl CommitmentKeys {
+    /// Keys with the times from which they count; `None` when there is none.
+    #[must_use]
+    pub fn new(mut epochs: Vec<(Timestamp, CommitmentKey)>) -> Option<Self> {
+        epochs.sort_by_key(|(from, _)| *from);
+        (!epochs.is_empty()).then(|| Self(epochs.into()))
+    }
+
+    /// The key for a record of that time: of the newest epoch that had begun, else of the first.
+    #[must_use]
+    pub fn at(&self, timestamp: Timestamp) -> &CommitmentKey {
+        let begun = self.0.partition_point(|(from, _)| *from <= timestamp);
+        &self.0[begun.saturating_sub(1)].1
+    }
+
+    /// Every key, the oldest first.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &CommitmentKey> {
+        self.0.iter().map(|(_, key)| key)
+    }
+
+    /// The key of the newest epoch.
+    #[must_use]
+    pub fn newest(&self) -> &CommitmentKey {
+        self.iter().next_back().expect("there is at least one key")
+    }
+}
+
+impl From<CommitmentKey> for CommitmentKeys {
+    fn from(key: CommitmentKey) -> Self {
+        Self(Arc::from([(Timestamp::EPOCH, key)]))
     }
 }
 

@@ -22,7 +22,7 @@ pub use chain::{
     CHAIN_FIELDS_BYTES, Chain, ChainFields, ChainFieldsError, ChainHead, Deployment, GENESIS_PREV,
     Origin,
 };
-pub use commitment::{Commitment, CommitmentKey, ShortCommitment};
+pub use commitment::{Commitment, CommitmentKey, CommitmentKeys, ShortCommitment};
 pub use entry::{
     Action, ActorFact, Assurance, Body, Count, Disposition, End, Gap, GapReason, Genesis, Kind,
     Policy, PolicyHash, PolicyTextError, Recovery, RecoveryReason, Redaction, Rotate,

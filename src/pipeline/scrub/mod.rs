@@ -8,6 +8,9 @@ mod policy;
 mod take;
 mod tally;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,7 +20,7 @@ use self::partition::Partition;
 pub use self::policy::AuditPolicy;
 use self::tally::Tally;
 use crate::pipeline::audit::{
-    CommitmentKey, Deployment, InstanceKey, InstanceName, KeyringId, Permission, PublicKey,
+    CommitmentKeys, Deployment, InstanceKey, InstanceName, KeyringId, Permission, PublicKey,
     RestoreContext, Sealer, StartPosition, Trust,
 };
 use crate::pipeline::emit::{Emitter, TopicNames};
@@ -48,8 +51,8 @@ pub struct ScrubConfig {
     pub deployment_key: PublicKey,
     /// The keyring in use.
     pub keyring: KeyringId,
-    /// The key of commitments.
-    pub commitment_key: CommitmentKey,
+    /// The keys of commitments.
+    pub commitment_keys: CommitmentKeys,
     /// This instance's key (used for seals when the audit is on).
     pub instance_key: Arc<InstanceKey>,
     /// Where partitions of each topic start that were never read, by topic; others at earliest.
@@ -436,7 +439,7 @@ impl ScrubConfig {
             keyring: self.keyring,
             instance_key: self.instance_key.id(),
             signers: vec![*self.instance_key.certificate()],
-            commitment_keys: Arc::from([self.commitment_key.clone()]),
+            commitment_keys: self.commitment_keys.clone(),
             start: first.map_or(StartPosition::Earliest, |start| start.start),
             partitions: known.map_or(source.partition + 1, |start| start.partitions),
             permission,

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use crate::pipeline::audit::{
-    Answer, Ask, AuditState, HeadRef, Ledger, OffsetMetadata, Restore, RestoreAlert, Restored,
-    RestoredAudit, RestoredChain, Role, ShortPolicyHash, Step, StoredAt,
+    Answer, Ask, AuditState, Commitment, Fate, HeadRef, KeyId, Ledger, OffsetMetadata, Restore,
+    RestoreAlert, Restored, RestoredAudit, RestoredChain, Role, ShortPolicyHash, Step, StoredAt,
 };
 use crate::pipeline::emit::Emitter;
 use crate::pipeline::limits::NOT_TEXT_SAMPLE_RECORDS;
@@ -57,6 +57,8 @@ pub(super) struct State {
     is_sealed: bool,
     /// The policy that the chain names as the one in force.
     policy: Option<ShortPolicyHash>,
+    /// The key that the last record was committed to with.
+    commitment_key: Option<KeyId>,
 }
 
 /// The chain of a partition, at its stages.
@@ -225,7 +227,9 @@ impl Partition {
             transactions: state.transactions,
             partitions: state.partitions,
             keyring: config.keyring,
-            commitment_key: config.commitment_key.id(),
+            commitment_key: state
+                .commitment_key
+                .unwrap_or_else(|| config.commitment_keys.newest().id()),
             audit,
         };
         state.metadata = Arc::from(metadata.encode());
@@ -289,6 +293,7 @@ impl State {
             metadata: Arc::from(""),
             is_sealed: false,
             policy,
+            commitment_key: restored.commitment_key,
         }
     }
 
@@ -322,6 +327,14 @@ impl State {
         match &mut self.chain {
             Chain::Open(ledger) => Some(ledger),
             Chain::Off | Chain::Restored(_) => None,
+        }
+    }
+
+    /// Counts a record read, which was committed to with `key`.
+    pub(super) fn record(&mut self, offset: i64, fate: Fate, raw: &Commitment, key: KeyId) {
+        self.commitment_key = Some(key);
+        if let Some(ledger) = self.ledger() {
+            ledger.record(offset, fate, raw);
         }
     }
 

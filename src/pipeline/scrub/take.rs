@@ -8,7 +8,7 @@ use crate::pipeline::emit::DeadLetter;
 use crate::pipeline::ingest;
 use crate::pipeline::measure::{BotFacts, DeltaBook, Fact, Places, Scope, SessionTag, Signal};
 use crate::pipeline::metric::Metric;
-use crate::pipeline::record::{SourceRecord, Timestamp, TopicPartition};
+use crate::pipeline::record::{Header, SourceRecord, Timestamp, TopicPartition};
 use crate::pipeline::redact::keyring::{KeyKind, Keyring, MissingEpoch};
 use crate::pipeline::redact::sentinel::leaks;
 use crate::pipeline::redact::{
@@ -55,14 +55,18 @@ impl Scrub {
         };
         self.emitter.forward(&redacted, outputs);
         if let Some(audit) = &self.config.audit {
-            let raw = self.config.commitment_key.commit_raw(record);
-            let twin = || self.config.commitment_key.commit_redacted(&twin_of(&redacted));
+            let key = self.config.commitment_keys.at(record.timestamp);
+            let raw = key.commit_raw(record);
+            let twin = || {
+                let headers: Vec<_> = redacted.headers().collect();
+                key.commit_redacted(&twin_of(&redacted, &headers))
+            };
             self.entry.clear();
             entries(state, audit, record, &redacted, &raw, twin, &mut self.entry, |kind, entry| {
                 self.emitter.audit_entry(source, entry, false, outputs);
                 self.tally.add(Metric::AuditEntries, &[kind], 1);
             });
-            record_fate(state, record.offset, Fate::Forwarded, &raw);
+            state.record(record.offset, Fate::Forwarded, &raw, key.id());
         }
         advance(state, record.offset);
         let (whole, batch);
@@ -111,8 +115,9 @@ impl Scrub {
         };
         self.emitter.dead_letter(&letter, outputs);
         if self.config.audit.is_some() {
-            let raw = self.config.commitment_key.commit_raw(record);
-            record_fate(state, record.offset, Fate::DeadLettered, &raw);
+            let key = self.config.commitment_keys.at(record.timestamp);
+            let raw = key.commit_raw(record);
+            state.record(record.offset, Fate::DeadLettered, &raw, key.id());
         }
         advance(state, record.offset);
         self.tally.add(Metric::RecordsRejected, &[reason], 1);
@@ -177,21 +182,16 @@ fn advance(state: &mut State, offset: i64) {
     state.position = offset + 1;
 }
 
-fn record_fate(state: &mut State, offset: i64, fate: Fate, raw: &Commitment) {
-    if let Some(ledger) = state.ledger() {
-        ledger.record(offset, fate, raw);
-    }
-}
-
-/// The redacted record in the form of a source record, to be committed to.
-fn twin_of<'a>(redacted: &RedactedRecord<'a>) -> SourceRecord<'a> {
+/// The redacted record in the form of a source record, to be committed to: with the source's own
+/// headers, redacted, and without those that forwarding adds.
+fn twin_of<'a>(redacted: &RedactedRecord<'a>, headers: &'a [Header<'a>]) -> SourceRecord<'a> {
     SourceRecord {
         topic_partition: redacted.topic_partition(),
         offset: redacted.offset(),
         timestamp: redacted.timestamp(),
         key: redacted.key(),
         value: redacted.value(),
-        headers: &[],
+        headers,
     }
 }
 

@@ -1,9 +1,7 @@
 //! What a restore asks, and what it must know beforehand.
 
-use std::sync::Arc;
-
 use super::super::super::record::{RecordBatch, SourceRecord, Timestamp};
-use super::super::commitment::CommitmentKey;
+use super::super::commitment::CommitmentKeys;
 use super::super::keys::{Certificate, KeyId, KeyringId};
 use super::super::verify::Trust;
 use super::{Permission, RestoreStop, Restored, StartPosition};
@@ -96,7 +94,7 @@ pub struct RestoreContext {
     /// Certificates of instance keys known here, for a chain whose beginning retention took.
     pub signers: Vec<Certificate>,
     /// Commitment keys that are alive: of every tenant and epoch whose records may be the last ones.
-    pub commitment_keys: Arc<[CommitmentKey]>,
+    pub commitment_keys: CommitmentKeys,
     /// Where to start when the partition was never read (partitions that came later and new topics
     /// of a pattern start at earliest: the caller's choice).
     pub start: StartPosition,

@@ -3,7 +3,7 @@
 use super::super::super::record::{Timestamp, TopicPartition};
 use super::super::chain::{ChainHead, Origin};
 use super::super::entry::{End, Gap, Genesis, Recovery, Rotate, ShortPolicyHash, StartKind};
-use super::super::keys::KeyringId;
+use super::super::keys::{KeyId, KeyringId};
 use super::super::metadata::HeadRef;
 use super::super::seal::{Ledger, SealedPosition, Sealer};
 use super::super::verify::Fault;
@@ -176,6 +176,8 @@ pub struct Restored {
     pub transactions: u64,
     /// Partitions of the topic when it was first read, for the metadata.
     pub partitions: i32,
+    /// The key that the last record was committed to with, when the metadata tell.
+    pub commitment_key: Option<KeyId>,
     /// The audit's state.
     pub audit: RestoredAudit,
     /// What an operator must know.

@@ -173,6 +173,7 @@ impl Restore {
             position,
             transactions: self.metadata.map_or(0, |metadata| metadata.transactions),
             partitions: known.unwrap_or(self.context.partitions),
+            commitment_key: self.metadata.map(|metadata| metadata.commitment_key),
             audit,
             alerts,
         }))

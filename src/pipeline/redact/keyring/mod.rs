@@ -107,6 +107,14 @@ impl Keyring {
         Ok(Key { epoch: epoch.id, mac, tenant_in_mac })
     }
 
+    /// The default keys of `kind` that were not destroyed, each with the time from which it counts.
+    pub fn default_keys(&self, kind: KeyKind) -> impl Iterator<Item = (Timestamp, Key<'_>)> {
+        self.epochs(None, kind).iter().filter_map(|epoch| {
+            let mac = epoch.mac.as_ref()?;
+            Some((epoch.not_before, Key { epoch: epoch.id, mac, tenant_in_mac: None }))
+        })
+    }
+
     /// Whether `tenant` has keys of its own.
     #[must_use]
     pub fn has_tenant(&self, tenant: &TenantId) -> bool {

@@ -1,7 +1,5 @@
 mod world;
 
-use std::sync::Arc;
-
 use super::super::super::record::Timestamp;
 use super::super::entry::{Gap, GapReason, Recovery, RecoveryReason};
 use super::super::testing::instance_key;
@@ -380,10 +378,10 @@ fn a_shorter_or_replaced_source_stops() {
     world.source[9].1 = "another".to_owned();
     assert_eq!(world.stopped(), StopKind::SourceReplaced);
     // With the key destroyed the commitment says nothing.
-    world.context.commitment_keys = Arc::from([CommitmentKey::from_bytes(&[6; 32])]);
+    world.context.commitment_keys = CommitmentKey::from_bytes(&[6; 32]).into();
     assert_eq!(world.ready().position, 110);
     // A record that can't be read any more says nothing either.
-    world.context.commitment_keys = Arc::from([world.commitment_key.clone()]);
+    world.context.commitment_keys = world.commitment_key.clone().into();
     world.source.remove(9);
     assert_eq!(world.ready().position, 110);
     world.source_high = 109;

@@ -1,7 +1,6 @@
 //! One partition as the brokers hold it, and a daemon that restores and writes it.
 
 use std::cell::Cell;
-use std::sync::Arc;
 
 use super::super::super::super::limits::AUDIT_RESTORE_READ_RECORDS_MAX;
 use super::super::super::super::record::{Header, RecordBatch, SourceRecord, Timestamp};
@@ -53,7 +52,7 @@ impl World {
             keyring: KEYRING,
             instance_key: scene.instance_key.id(),
             signers: vec![*scene.instance_key.certificate()],
-            commitment_keys: Arc::from([commitment_key.clone()]),
+            commitment_keys: commitment_key.clone().into(),
             start: StartPosition::Earliest,
             partitions: 6,
             permission: Permission::None,
