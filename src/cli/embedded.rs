@@ -18,7 +18,7 @@ use crate::daemon::policy::PolicyCell;
 use crate::daemon::service::{RegistrySink, Service, StartFacts};
 use crate::daemon::shard::{NoFaults, Stop, StopLevel};
 use crate::daemon::supervisor::{End, Supervisor};
-use crate::pipeline::limits::PRODUCED_RECORD_BYTES_MAX;
+use crate::pipeline::limits::{PRODUCED_RECORD_BYTES_MAX, RECORD_BYTES_MAX};
 use crate::settings::Settings;
 
 /// A daemon that runs in this process.
@@ -152,9 +152,12 @@ fn make_topics(
         timestamp_after_ms_max: i64::MAX,
         ..TopicConfig::new(partitions)
     };
+    // A line over the limit of a record is seen whole by the redactor, which masks it.
+    let sources =
+        TopicConfig { message_bytes_max: 2 * RECORD_BYTES_MAX, ..large(source_partitions) };
     let names = &settings.names;
     for source in &settings.input.topics {
-        cluster.create_topic(source, large(source_partitions))?;
+        cluster.create_topic(source, sources.clone())?;
         cluster.create_topic(&names.redacted.topic(source), large(source_partitions))?;
         cluster.create_topic(&names.audit.topic(source), large(source_partitions))?;
     }

@@ -278,11 +278,12 @@ pub const EMIT_OVERHEAD_BYTES: usize = 1024;
 
 // pipe
 
-/// Longest line that `pipe` takes; the rest of a longer one is the next line.
-pub const PIPE_LINE_BYTES_MAX: u64 = 16 << 20;
-
 /// Lines read ahead of what is printed: bounds the memory.
 pub const PIPE_RECORDS_AHEAD_MAX: i64 = 20_000;
+
+/// Bytes that `pipe` reads before it waits until all of them are out: bounds the memory where lines
+/// are long.
+pub const PIPE_BYTES_AHEAD_MAX: usize = 32 << 20;
 
 /// Time without an output line after which `pipe` gives up: many times a restore.
 pub const PIPE_STALL_MS_MAX: u64 = 30_000;

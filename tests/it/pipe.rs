@@ -2,6 +2,8 @@
 //! nothing of what is personal leaves, in no topic, file, metric or log.
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 
 use blotter::daemon::broker::embedded::Body;
 use blotter::daemon::clock::{Clock, SystemClock};
@@ -158,22 +160,22 @@ fn a_canary_that_is_let_through_is_counted_and_told_without_its_value() {
     let file = file.to_str().unwrap();
     let planted = home.run(&["-c", file, "keys", "canaries"]);
     assert_eq!((planted.exit, planted.stdout.lines().count()), (0, 2), "{}", planted.stderr);
-    let count = |ran: &crate::home::Ran| {
+    let count = |ran: &crate::home::Ran, out: &str| {
         assert_eq!(ran.exit, 0, "{}", ran.stderr);
-        let metrics = fs::read_to_string(home.path("out/metrics.txt")).unwrap();
+        let metrics = fs::read_to_string(home.path(out).join("metrics.txt")).unwrap();
         let line = metrics.lines().find(|line| line.contains("leaks_found_total{kind=\"canary\"}"));
         line.map(|line| line.rsplit(' ').next().unwrap().to_owned())
     };
     let caught = home.pipe(&["-c", file, "pipe", "--out", "out"], planted.stdout.as_bytes());
-    assert_eq!(count(&caught), None);
+    assert_eq!(count(&caught, "out"), None);
     // A policy that lets addresses of the domain pass.
     let open = "redact = { allow = { emails = [\"@example.com\"] } }\n";
     let open = home.write("open.toml", open);
-    let arguments = ["-c", file, "-c", open.to_str().unwrap(), "pipe", "--out", "out"];
+    let arguments = ["-c", file, "-c", open.to_str().unwrap(), "pipe", "--out", "open"];
     let leaked = home.pipe(&arguments, planted.stdout.as_bytes());
-    assert_eq!(count(&leaked).as_deref(), Some("2"));
+    assert_eq!(count(&leaked, "open").as_deref(), Some("2"));
     assert!(leaked.stderr.contains("has left"), "{}", leaked.stderr);
-    let alerts = fs::read_to_string(home.path("out/alerts.jsonl")).unwrap();
+    let alerts = fs::read_to_string(home.path("open/alerts.jsonl")).unwrap();
     assert!(alerts.contains("LeakFound") && !alerts.contains("example.com"), "{alerts}");
     assert!(!leaked.stderr.contains("example.com"), "{}", leaked.stderr);
     assert_eq!(home.run(&["keys", "canaries"]).exit, 78);
@@ -267,4 +269,87 @@ fn turns_are_the_bots_and_no_tenant_poses_as_the_overflow() {
         assert!(metrics.contains(sample), "{sample}: {metrics}");
     }
     assert!(!metrics.contains("\"_other\""), "{metrics}");
+}
+
+#[test]
+fn a_line_over_the_limit_is_masked_whole() {
+    let home = Home::new();
+    // The limit of a record is 64 MiB: a number stands across it.
+    let mut input = vec![b'.'; (64 << 20) - 10];
+    input.extend_from_slice(b" call 9876543210 now\n");
+    input.extend_from_slice(NEIGHBOUR);
+    input.push(b'\n');
+    let ran = home.pipe(&["--set", "log.filter=error", "pipe"], &input);
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    let lines: Vec<&str> = ran.stdout.lines().collect();
+    assert_eq!((lines.len(), lines[1]), (2, NEIGHBOUR_REDACTED));
+    for part in ["98765", "43210"] {
+        assert!(!lines[0].contains(part), "{part} of a number came out");
+    }
+}
+
+#[test]
+fn a_trail_is_never_written_over() {
+    let home = Home::new();
+    let first = home.pipe(&["pipe", "--out", "out"], NEIGHBOUR);
+    assert_eq!(first.exit, 0, "{}", first.stderr);
+    let trail = fs::read(home.path("out/audit.jsonl")).unwrap();
+    let again = home.pipe(&["pipe", "--out", "out"], b"");
+    assert_eq!(again.exit, 74, "{}", again.stderr);
+    assert!(again.stderr.contains("out/audit.jsonl"), "{}", again.stderr);
+    assert_eq!(fs::read(home.path("out/audit.jsonl")).unwrap(), trail);
+    let nothing = home.run(&["pipe", "missing.log", "--out", "other"]);
+    assert_eq!((nothing.exit, home.path("other").exists()), (74, false), "{}", nothing.stderr);
+}
+
+#[test]
+fn a_pipe_that_is_told_to_end_finishes_what_it_took() {
+    let home = Home::new();
+    let mut child = home.command(["pipe", "--out", "out"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    for _ in 0..3 {
+        stdin.write_all(NEIGHBOUR).and_then(|()| stdin.write_all(b"\n")).unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), NEIGHBOUR_REDACTED);
+    }
+    // The input stays open.
+    let id = child.id().to_string();
+    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    drop(stdin);
+    let verified = home.run(&["audit", "verify", "out/audit.jsonl"]);
+    assert_eq!(verified.exit, 0, "{}{}", verified.stdout, verified.stderr);
+    assert!(verified.stdout.contains("3 read"), "{}", verified.stdout);
+    assert!(home.path("out/metrics.txt").exists());
+}
+
+#[test]
+fn a_pipe_whose_reader_has_gone_ends_quietly() {
+    let home = Home::new();
+    let mut child = home.command(["pipe"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut first = String::new();
+    let mut write = || stdin.write_all(NEIGHBOUR).and_then(|()| stdin.write_all(b"\n"));
+    write().unwrap();
+    stdout.read_line(&mut first).unwrap();
+    drop(stdout);
+    // It ends though its input does not: at some line nobody reads on.
+    while write().is_ok() {}
+    let ended = child.wait_with_output().unwrap();
+    assert_eq!(ended.status.code(), Some(0));
+    crate::home::calm(&ended);
+}
+
+#[test]
+fn a_demo_touches_no_folder_of_somebody_else() {
+    let home = Home::new();
+    fs::create_dir(home.path("mine")).unwrap();
+    home.write("mine/notes.txt", "kept");
+    let refused = home.run(&["demo", "--out", "mine"]);
+    assert_eq!(refused.exit, 64, "{}", refused.stderr);
+    assert!(refused.stderr.contains("--out"), "{}", refused.stderr);
+    let other = home.run(&["demo", "--out", "new", "--set", "input.topics=app.logs"]);
+    assert_eq!(other.exit, 64, "{}", other.stderr);
+    assert_eq!(fs::read_to_string(home.path("mine/notes.txt")).unwrap(), "kept");
 }

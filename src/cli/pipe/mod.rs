@@ -1,19 +1,24 @@
 //! `blotter pipe`: the whole job on lines, without Kafka. Redacted lines go to stdout in order;
 //! with `--out` the audit trail, measures' figures and alerts go to files.
 
+mod files;
+
 use std::fs::File;
-use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::io::{BufRead, BufReader, Write};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::Common;
 use super::embedded::EmbeddedDaemon;
 use super::exit::{Exit, Failure};
+use super::records::{read_line, split_end};
 use super::reload::{HangUps, Reload};
 use crate::daemon::broker::embedded::{Body, Cluster};
 use crate::daemon::clock::{Clock, SystemClock};
@@ -21,9 +26,12 @@ use crate::daemon::keys::open_or_create;
 use crate::daemon::metrics::Exposition;
 use crate::daemon::reader::TopicReader;
 use crate::daemon::telemetry;
-use crate::pipeline::limits::{PIPE_LINE_BYTES_MAX, PIPE_RECORDS_AHEAD_MAX, PIPE_STALL_MS_MAX};
+use crate::pipeline::limits::{
+    PIPE_BYTES_AHEAD_MAX, PIPE_RECORDS_AHEAD_MAX, PIPE_STALL_MS_MAX, RECORD_BYTES_MAX,
+};
 use crate::pipeline::record::TopicPartition;
 use crate::settings::Settings;
+use files::OutFiles;
 
 #[derive(Debug, Args)]
 pub(super) struct PipeArguments {
@@ -42,6 +50,16 @@ pub(super) fn run(common: &Common, arguments: &PipeArguments) -> Result<Exit, Fa
     telemetry::start(settings.log.format, &settings.log.filter)
         .map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
     let clock = SystemClock::new();
+    let input: Box<dyn BufRead + Send> = match &arguments.file {
+        None => Box::new(BufReader::new(std::io::stdin())),
+        Some(path) => {
+            let file = File::open(path);
+            let file = file.map_err(|error| Failure::io(&path.display().to_string(), &error))?;
+            Box::new(BufReader::new(file))
+        }
+    };
+    let files = arguments.out.as_ref().map(|folder| OutFiles::make(folder, &settings, SOURCE));
+    let files = files.transpose()?;
     let kek = settings.keys.encryption_key.as_ref().map(|secret| secret.reveal());
     let keys = open_or_create(&settings.keys.folder, kek, &settings.deployment)?;
     let daemon = EmbeddedDaemon::start(Arc::clone(&settings), keys, 1, clock)?;
@@ -52,29 +70,34 @@ pub(super) fn run(common: &Common, arguments: &PipeArguments) -> Result<Exit, Fa
         Arc::clone(&daemon.metrics),
         clock,
     );
-    let files = match &arguments.out {
-        Some(folder) => Some(OutFiles::make(folder)?),
-        None => None,
-    };
     let progress = Arc::new(Progress::default());
+    end_by_signal(&daemon.runtime, &progress)?;
     let feeder = Feeder { cluster: daemon.cluster.clone(), progress: Arc::clone(&progress), clock };
-    let file = match &arguments.file {
-        Some(path) => {
-            Some(File::open(path).map_err(|e| Failure::io(&path.display().to_string(), &e))?)
-        }
-        None => None,
-    };
-    let fed = std::thread::spawn(move || match file {
-        Some(file) => feeder.feed(BufReader::new(file)),
-        None => feeder.feed(std::io::stdin().lock()),
-    });
+    let fed = std::thread::spawn(move || feeder.feed(input));
     let mut pump = Pump { cluster: daemon.cluster.clone(), settings, files, progress, clock };
     pump.print_all(&fed)?;
-    fed.join().map_err(|_panic| Failure::new(Exit::Software, "reading the input failed"))??;
+    // Told to end, the feeder may wait for a line that never comes.
+    if fed.is_finished() {
+        fed.join().map_err(|_panic| Failure::new(Exit::Software, "reading the input failed"))??;
+    }
     let metrics = Arc::clone(&daemon.metrics);
     daemon.stop()?;
     pump.finish(&metrics.render(Exposition::Text))?;
     Ok(Exit::Success)
+}
+
+/// SIGTERM and SIGINT end the input: what was taken of it is finished.
+fn end_by_signal(runtime: &Runtime, progress: &Arc<Progress>) -> Result<(), Failure> {
+    let _context = runtime.enter();
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let mut signals = signal(kind).map_err(|error| Failure::io("signals", &error))?;
+        let progress = Arc::clone(progress);
+        runtime.spawn(async move {
+            signals.recv().await;
+            progress.end();
+        });
+    }
+    Ok(())
 }
 
 /// What needs `--out` is off without it.
@@ -93,37 +116,30 @@ fn flags(arguments: &PipeArguments) -> Vec<(String, String)> {
     flags
 }
 
-struct OutFiles {
-    audit: BufWriter<File>,
-    alerts: BufWriter<File>,
-    dead_letters: BufWriter<File>,
-    metrics: PathBuf,
-}
-
-impl OutFiles {
-    fn make(folder: &Path) -> Result<Self, Failure> {
-        std::fs::create_dir_all(folder)
-            .map_err(|e| Failure::io(&folder.display().to_string(), &e))?;
-        let create = |name: &str| {
-            let path = folder.join(name);
-            let file =
-                File::create(&path).map_err(|e| Failure::io(&path.display().to_string(), &e))?;
-            Ok::<_, Failure>(BufWriter::new(file))
-        };
-        Ok(Self {
-            audit: create("audit.jsonl")?,
-            alerts: create("alerts.jsonl")?,
-            dead_letters: create("dead-letters.jsonl")?,
-            metrics: folder.join("metrics.txt"),
-        })
-    }
-}
-
 /// How far both ends are.
 #[derive(Default)]
 struct Progress {
     sent: AtomicI64,
     printed: AtomicI64,
+    ended: AtomicBool,
+    /// Held while a line is sent, so that none is once the end was said.
+    sending: Mutex<()>,
+}
+
+impl Progress {
+    /// No further line is taken.
+    fn end(&self) {
+        let _none = self.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        self.ended.store(true, Ordering::Release);
+    }
+
+    fn is_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
+    }
+
+    fn ahead(&self) -> i64 {
+        self.sent.load(Ordering::Acquire) - self.printed.load(Ordering::Acquire)
+    }
 }
 
 /// Lines in, never more than a bounded number ahead of what is out.
@@ -135,27 +151,42 @@ struct Feeder {
 
 impl Feeder {
     fn feed(&self, mut lines: impl BufRead) -> Result<(), Failure> {
-        let source = TopicPartition::new(SOURCE, 0);
-        let mut line = Vec::new();
-        loop {
-            line.clear();
-            let mut bounded = std::io::Read::take(&mut lines, PIPE_LINE_BYTES_MAX);
-            let read =
-                bounded.read_until(b'\n', &mut line).map_err(|e| Failure::io("input", &e))?;
-            if read == 0 {
+        let (mut line, mut bytes) = (Vec::new(), 0);
+        while read_line(&mut lines, &mut line, RECORD_BYTES_MAX)
+            .map_err(|error| Failure::io("input", &error))?
+        {
+            let (text, _) = split_end(&line);
+            if !self.send(text)? {
                 return Ok(());
             }
-            let text = line.strip_suffix(b"\n").unwrap_or(&line);
-            let text = text.strip_suffix(b"\r").unwrap_or(text);
-            let body = Body::new(None, Some(text));
-            let sent = self.progress.sent.load(Ordering::Acquire) + 1;
-            self.cluster
-                .produce(&source, Some(self.clock.now()), body)
-                .map_err(|error| Failure::new(Exit::Data, format!("line {sent}: {error}")))?;
-            self.progress.sent.store(sent, Ordering::Release);
-            while sent - self.progress.printed.load(Ordering::Acquire) >= PIPE_RECORDS_AHEAD_MAX {
-                self.cluster.wait(self.cluster.version(), self.clock.now().plus_millis(50));
+            bytes += text.len();
+            if bytes >= PIPE_BYTES_AHEAD_MAX {
+                self.wait_until_ahead_by(0);
+                bytes = 0;
             }
+            self.wait_until_ahead_by(PIPE_RECORDS_AHEAD_MAX - 1);
+        }
+        Ok(())
+    }
+
+    /// Sends one line; `false` once the end was said.
+    fn send(&self, text: &[u8]) -> Result<bool, Failure> {
+        let _sending = self.progress.sending.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.progress.is_ended() {
+            return Ok(false);
+        }
+        let source = TopicPartition::new(SOURCE, 0);
+        let number = self.progress.sent.load(Ordering::Acquire) + 1;
+        self.cluster
+            .produce(&source, Some(self.clock.now()), Body::new(None, Some(text)))
+            .map_err(|error| Failure::new(Exit::Data, format!("line {number}: {error}")))?;
+        self.progress.sent.store(number, Ordering::Release);
+        Ok(true)
+    }
+
+    fn wait_until_ahead_by(&self, lines: i64) {
+        while self.progress.ahead() > lines && !self.progress.is_ended() {
+            self.cluster.wait(self.cluster.version(), self.clock.now().plus_millis(50));
         }
     }
 }
@@ -175,13 +206,17 @@ impl Pump {
         let redacted = TopicPartition::new(self.settings.names.redacted.topic(SOURCE), 0);
         let mut progressed = self.clock.monotonic();
         loop {
-            let (seen, ended) = (self.cluster.version(), feeder.is_finished());
+            let seen = self.cluster.version();
+            let ended = feeder.is_finished() || self.progress.is_ended();
             let sent = self.progress.sent.load(Ordering::Acquire);
             let before = self.progress.printed.load(Ordering::Acquire);
             if before == sent && ended {
                 return Ok(());
             }
             self.print(&redacted)?;
+            if let Some(files) = &mut self.files {
+                files.append(&mut self.cluster)?;
+            }
             let now = self.clock.monotonic();
             if before == sent || self.progress.printed.load(Ordering::Acquire) > before {
                 progressed = now;
@@ -208,7 +243,12 @@ impl Pump {
         }
         let mut stdout = std::io::stdout().lock();
         match stdout.write_all(&lines).and_then(|()| stdout.flush()) {
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {}
+            // The trail is wanted all the same.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => {
+                if self.files.is_none() {
+                    self.progress.end();
+                }
+            }
             other => other.map_err(|error| Failure::io("stdout", &error))?,
         }
         let printed = self.progress.printed.fetch_add(count, Ordering::AcqRel) + count;
@@ -225,22 +265,7 @@ impl Pump {
     }
 
     fn finish(mut self, metrics: &str) -> Result<(), Failure> {
-        let Some(files) = &mut self.files else { return Ok(()) };
-        let names = &self.settings.names;
-        for (topic, file) in [
-            (names.audit.topic(SOURCE), &mut files.audit),
-            (names.alerts.to_string(), &mut files.alerts),
-            (names.dead_letters.to_string(), &mut files.dead_letters),
-        ] {
-            let mut written = Ok(());
-            self.cluster.read_topic(&topic, &mut |record| {
-                if let (Some(value), true) = (record.value, written.is_ok()) {
-                    written = file.write_all(value).and_then(|()| file.write_all(b"\n"));
-                }
-            })?;
-            written.and_then(|()| file.flush()).map_err(|error| Failure::io(&topic, &error))?;
-        }
-        std::fs::write(&files.metrics, metrics)
-            .map_err(|error| Failure::io(&files.metrics.display().to_string(), &error))
+        let Some(files) = self.files.take() else { return Ok(()) };
+        files.finish(&mut self.cluster, metrics)
     }
 }
