@@ -16,7 +16,7 @@ use super::exit::{Exit, Failure};
 use crate::settings::Settings;
 use crate::settings::load::{Sources, load};
 use story::Story;
-use world::{EmbeddedWorld, KafkaWorld, World};
+use world::{DaemonCommand, EmbeddedWorld, KafkaWorld, World};
 
 #[derive(Debug, Args)]
 pub(super) struct DemoArguments {
@@ -31,29 +31,95 @@ pub(super) struct DemoArguments {
     out: PathBuf,
 }
 
+/// Keys of the demo, in its folder.
+const KEYS_FOLDER: &str = "keys";
+
 /// Partitions of the source topic.
 const PARTITIONS: i32 = 6;
 
+/// The mark of a folder that an earlier demo made.
+const SETTINGS_FILE: &str = "demo.toml";
+
+/// The sections that the demo chooses itself: its traffic, keys and records mix with nobody's.
+const OWN_SECTIONS: [&str; 5] = ["input.", "output.", "topics.", "group.", "keys."];
+
 pub(super) fn run(common: &Common, arguments: &DemoArguments) -> Result<Exit, Failure> {
     let out = &arguments.out;
-    match std::fs::remove_dir_all(out) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            return Err(Failure::io(&out.display().to_string(), &error));
-        }
-        _ => {}
-    }
-    std::fs::create_dir_all(out).map_err(|e| Failure::io(&out.display().to_string(), &e))?;
+    refuse_own(&common.overrides)?;
+    let earlier = claim(out)?;
+    let lines = arguments.input.as_deref().map(read_lines).transpose()?;
     let file = write_settings(out, arguments.brokers.as_deref())?;
     let mut files = common.config.clone();
-    files.push(file.clone());
-    let sources = Sources { files, overrides: common.overrides.clone(), ..Sources::default() };
+    files.push(file);
+    let environment = crate::settings::environment();
+    let environment = environment.into_iter().filter(|(name, _)| is_inherited(name)).collect();
+    let overrides = common.overrides.clone();
+    let sources = Sources { files: files.clone(), environment, overrides, ..Sources::default() };
     let settings = Settings::new(&load(&sources)?)?;
-    let lines = arguments.input.as_deref().map(read_lines).transpose()?;
+    for path in earlier {
+        remove(&path)?;
+    }
     let world: Box<dyn World> = match &arguments.brokers {
-        Some(_) => Box::new(KafkaWorld::start(settings.clone(), &file, PARTITIONS)?),
         None => Box::new(EmbeddedWorld::start(settings.clone(), PARTITIONS)?),
+        Some(_) => {
+            let command = DaemonCommand { files, overrides: sources.overrides, out: out.clone() };
+            Box::new(KafkaWorld::start(settings.clone(), command, PARTITIONS)?)
+        }
     };
     Story::new(world, settings, out.clone()).tell(lines)
+}
+
+/// Whether the demo takes over a variable of the environment: only how to log in to a cluster. What
+/// else is set there is the daemon's that runs beside it.
+fn is_inherited(variable: &str) -> bool {
+    variable.starts_with("BLOTTER__KAFKA__") && variable != "BLOTTER__KAFKA__BROKERS"
+}
+
+fn refuse_own(overrides: &[String]) -> Result<(), Failure> {
+    let own = |one: &&String| OWN_SECTIONS.iter().any(|section| one.starts_with(section));
+    overrides.iter().find(own).map_or(Ok(()), |one| {
+        let key = one.split('=').next().unwrap_or_default();
+        let message = format!("--set {key}: the demo has topics, groups and keys of its own");
+        Err(Failure::new(Exit::Usage, message))
+    })
+}
+
+/// Makes `out`, or takes over the folder of an earlier demo: what is in it then, to be removed.
+/// Nobody else's files are touched.
+fn claim(out: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let failed = |error: std::io::Error| Failure::io(&out.display().to_string(), &error);
+    std::fs::create_dir_all(out).map_err(failed)?;
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(out).map_err(failed)? {
+        paths.push(entry.map_err(failed)?.path());
+    }
+    let mark = out.join(SETTINGS_FILE);
+    if !paths.is_empty() && !paths.contains(&mark) {
+        let message = format!(
+            "{}: holds files that are not a demo's; name another folder with --out",
+            out.display()
+        );
+        return Err(Failure::new(Exit::Usage, message));
+    }
+    Ok(paths.into_iter().filter(|path| is_made_by_demo(path)).collect())
+}
+
+/// The files and the folder of keys that a demo leaves, but for its mark.
+fn is_made_by_demo(path: &Path) -> bool {
+    let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
+    name == KEYS_FOLDER
+        || name == world::LOG_FILE
+        || proof::FILES.iter().any(|made| {
+            made.split_once('*').map_or(name == *made, |(start, end)| {
+                name.starts_with(start) && name.ends_with(end)
+            })
+        })
+}
+
+fn remove(path: &Path) -> Result<(), Failure> {
+    let removed =
+        if path.is_dir() { std::fs::remove_dir_all(path) } else { std::fs::remove_file(path) };
+    removed.map_err(|error| Failure::io(&path.display().to_string(), &error))
 }
 
 fn read_lines(path: &Path) -> Result<Vec<String>, Failure> {
@@ -67,7 +133,7 @@ fn write_settings(out: &Path, brokers: Option<&str>) -> Result<PathBuf, Failure>
     let mut name = [0; 4];
     crate::daemon::keys::random(&mut name);
     let name = format!("demo-{}", data_encoding::HEXLOWER.encode(&name));
-    let keys = out.join("keys");
+    let keys = out.join(KEYS_FOLDER);
     let listen = if brokers.is_some() { "127.0.0.1:9600" } else { "127.0.0.1:0" };
     let text = format!(
         r#"# Settings of the demo.
@@ -76,8 +142,12 @@ brokers = [{brokers}]
 
 [input]
 topics = ["{name}.logs"]
+patterns = []
+start = "earliest"
 
 [output]
+redacted = "{{topic}}.redacted"
+audit = "{{topic}}.audit"
 measures = "{name}.measures"
 dead_letters = "{name}.dead-letters"
 alerts = "{name}.alerts"
@@ -132,7 +202,47 @@ filter = "error"
             list.split(',').map(|one| format!("{one:?}")).collect::<Vec<_>>().join(", ")
         }),
     );
-    let path = out.join("demo.toml");
+    let path = out.join(SETTINGS_FILE);
     std::fs::write(&path, text).map_err(|e| Failure::io(&path.display().to_string(), &e))?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_earlier_demos_folder_is_taken_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let of = |name: &str| folder.path().join(name);
+        assert_eq!(claim(&of("new")).unwrap(), Vec::<PathBuf>::new());
+        std::fs::write(of("notes.txt"), "mine").unwrap();
+        let refused = claim(folder.path()).unwrap_err();
+        assert_eq!(refused.exit, Exit::Usage);
+        assert!(refused.message.contains("--out"), "{}", refused.message);
+        for name in [SETTINGS_FILE, "audit-0.jsonl", "metrics.txt"] {
+            std::fs::write(of(name), "").unwrap();
+        }
+        std::fs::create_dir(of(KEYS_FOLDER)).unwrap();
+        let mut made = claim(folder.path()).unwrap();
+        made.sort();
+        assert_eq!(made, [of("audit-0.jsonl"), of(KEYS_FOLDER), of("metrics.txt")]);
+        made.iter().try_for_each(|path| remove(path)).unwrap();
+        assert!(of("notes.txt").exists() && !of(KEYS_FOLDER).exists());
+    }
+
+    #[test]
+    fn of_the_environment_only_the_login_counts() {
+        for (name, counts) in [
+            ("BLOTTER__INPUT__TOPICS", false),
+            ("BLOTTER__KEYS__FOLDER", false),
+            ("BLOTTER__KAFKA__BROKERS", false),
+            ("BLOTTER__KAFKA__SASL__PASSWORD_FILE", true),
+        ] {
+            assert_eq!(is_inherited(name), counts, "{name}");
+        }
+        assert!(refuse_own(&["kafka.sasl.username=me".to_owned()]).is_ok());
+        let refused = refuse_own(&["input.topics=app.logs".to_owned()]).unwrap_err();
+        assert!(refused.message.contains("input.topics"), "{}", refused.message);
+    }
 }

@@ -15,6 +15,10 @@ use crate::pipeline::emit::SOURCE_HEADER;
 use crate::pipeline::record::TopicPartition;
 use crate::settings::Settings;
 
+/// Every file that the proof writes; `*` stands for a number.
+pub(super) const FILES: [&str; 5] =
+    ["input.jsonl", "redacted.jsonl", "audit-*.jsonl", "alerts.jsonl", "metrics.txt"];
+
 /// What held and what did not.
 pub(super) struct Proof {
     /// One sentence each, and whether it is true.

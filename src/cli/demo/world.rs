@@ -4,13 +4,14 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use rdkafka::producer::{BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
 
+use super::is_inherited;
 use crate::cli::embedded::EmbeddedDaemon;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::topics::ADMIN_TIMEOUT;
@@ -24,6 +25,9 @@ use crate::pipeline::emit::TopicRole;
 use crate::pipeline::limits::SOURCE_RECORD_BYTES_DEFAULT;
 use crate::pipeline::record::TopicPartition;
 use crate::settings::Settings;
+
+/// What the demo's daemon logs, in the demo's folder.
+pub(super) const LOG_FILE: &str = "daemon.log";
 
 /// Brokers and a daemon at work on them.
 pub(super) trait World {
@@ -113,11 +117,22 @@ impl World for EmbeddedWorld {
 /// A real cluster, and `blotter run` beside us.
 pub(super) struct KafkaWorld {
     settings: Settings,
-    file: PathBuf,
+    command: DaemonCommand,
     source: Arc<str>,
     producer: ThreadedProducer<DefaultProducerContext>,
     reader: KafkaReader,
     daemon: Daemon,
+}
+
+/// How the demo's daemon is started: with the settings of the demo, and with nothing else that the
+/// environment says.
+pub(super) struct DaemonCommand {
+    /// Settings files, the demo's last.
+    pub(super) files: Vec<PathBuf>,
+    /// `--set` of the command line.
+    pub(super) overrides: Vec<String>,
+    /// Folder for its log.
+    pub(super) out: PathBuf,
 }
 
 /// The child process; killed when it is dropped.
@@ -132,7 +147,11 @@ impl Drop for Daemon {
 }
 
 impl KafkaWorld {
-    pub(super) fn start(settings: Settings, file: &Path, partitions: i32) -> Result<Self, Failure> {
+    pub(super) fn start(
+        settings: Settings,
+        command: DaemonCommand,
+        partitions: i32,
+    ) -> Result<Self, Failure> {
         let source = source_of(&settings);
         let admin = TopicAdmin::connect(&settings.kafka, ADMIN_TIMEOUT)?;
         let bytes = SOURCE_RECORD_BYTES_DEFAULT as u64;
@@ -150,8 +169,8 @@ impl KafkaWorld {
             .create()
             .map_err(|error| Failure::new(Exit::Unavailable, error.to_string()))?;
         let reader = KafkaReader::connect(&settings.kafka, "blotter-demo-reader", ADMIN_TIMEOUT)?;
-        let daemon = spawn(file)?;
-        Ok(Self { settings, file: file.to_owned(), source, producer, reader, daemon })
+        let daemon = command.spawn()?;
+        Ok(Self { settings, command, source, producer, reader, daemon })
     }
 }
 
@@ -179,7 +198,7 @@ impl World for KafkaWorld {
         self.daemon = {
             self.daemon.0.kill().map_err(|error| Failure::io("kill -9", &error))?;
             self.daemon.0.wait().map_err(|error| Failure::io("wait", &error))?;
-            spawn(&self.file)?
+            self.command.spawn()?
         };
         Ok("the daemon was killed with -9 and started again")
     }
@@ -218,29 +237,42 @@ impl World for KafkaWorld {
         } else {
             Err(Failure::new(
                 Exit::Software,
-                format!("the daemon ended with {status}; see daemon.log"),
+                format!("the daemon ended with {status}; see {LOG_FILE}"),
             ))
         }
     }
 }
 
-fn spawn(file: &Path) -> Result<Daemon, Failure> {
-    let program = std::env::current_exe().map_err(|error| Failure::io("own program", &error))?;
-    let log = file.with_file_name("daemon.log");
-    let log = File::options()
-        .create(true)
-        .append(true)
-        .open(&log)
-        .map_err(|error| Failure::io(&log.display().to_string(), &error))?;
-    let child = Command::new(program)
-        .args(["run", "--config"])
-        .arg(file)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .map_err(|error| Failure::io("blotter run", &error))?;
-    Ok(Daemon(child))
+impl DaemonCommand {
+    fn spawn(&self) -> Result<Daemon, Failure> {
+        let failed = |what: &str| {
+            let what = what.to_owned();
+            move |error: std::io::Error| Failure::io(&what, &error)
+        };
+        let path = self.out.join(LOG_FILE);
+        let log = File::options().create(true).append(true).open(&path);
+        let log = log.map_err(failed(&path.display().to_string()))?;
+        let mut command = self.command().map_err(failed("own program"))?;
+        let command = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        Ok(Daemon(command.spawn().map_err(failed("blotter run"))?))
+    }
+
+    fn command(&self) -> std::io::Result<Command> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("run");
+        for file in &self.files {
+            command.arg("--config").arg(file);
+        }
+        for one in &self.overrides {
+            command.arg("--set").arg(one);
+        }
+        for (name, _) in crate::settings::environment() {
+            if name.starts_with("BLOTTER__") && !is_inherited(&name) {
+                command.env_remove(name);
+            }
+        }
+        Ok(command)
+    }
 }
 
 fn source_of(settings: &Settings) -> Arc<str> {
