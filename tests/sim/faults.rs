@@ -22,6 +22,19 @@ enum Fault {
     Refuse,
 }
 
+impl Fault {
+    /// Its place among the shares of the weather.
+    const fn kind(self) -> usize {
+        match self {
+            Self::Crash => 0,
+            Self::Stall { .. } => 1,
+            Self::LoseRequest => 2,
+            Self::LoseAnswer => 3,
+            Self::Refuse => 4,
+        }
+    }
+}
+
 /// How often what goes wrong, and what did.
 #[derive(Debug, Default)]
 pub(crate) struct Weather {
@@ -31,6 +44,8 @@ pub(crate) struct Weather {
     every: u64,
     /// Shares of the kinds of faults: crash, stall, lost request, lost answer, refusal.
     shares: [u64; 5],
+    /// How often each kind of fault happened, as in `shares`.
+    happened: [AtomicU64; 5],
     /// Transactions whose counters may be lost: crashes, and commits whose answer got lost.
     pub(crate) counters_lost_max: AtomicU64,
 }
@@ -39,7 +54,7 @@ impl Weather {
     pub(crate) fn new(rng: &mut Rng) -> Self {
         let every = *rng.pick(&[40, 80, 160, 320, 1000]);
         let shares = [0; 5].map(|_: u64| rng.below(4));
-        Self { storm: AtomicBool::new(true), every, shares, counters_lost_max: AtomicU64::new(0) }
+        Self { storm: AtomicBool::new(true), every, shares, ..Self::default() }
     }
 
     fn choose(&self, rng: &mut Rng, what: &str) -> Option<Fault> {
@@ -70,6 +85,13 @@ impl Weather {
         })
     }
 
+    /// How often each kind of fault happened.
+    pub(crate) fn happened(&self) -> [(&'static str, u64); 5] {
+        let names = ["crash", "stall", "lost request", "lost answer", "refusal"];
+        let mut counts = self.happened.iter().map(|count| count.load(Ordering::Relaxed));
+        names.map(|name| (name, counts.next().unwrap_or(0)))
+    }
+
     fn counters_may_be_lost(&self) {
         self.counters_lost_max.fetch_add(1, Ordering::Relaxed);
     }
@@ -89,6 +111,7 @@ impl DaemonConductor {
         self.world.pass(self.me);
         let fault = self.world.random(|rng| self.weather.choose(rng, what))?;
         self.world.note(format_args!("{} {what}: {fault:?}", self.me));
+        self.weather.happened[fault.kind()].fetch_add(1, Ordering::Relaxed);
         match fault {
             Fault::Crash => {
                 self.weather.counters_may_be_lost();

@@ -111,11 +111,13 @@ impl Fleet {
     }
 
     /// A second process with the same slot, while the first one may still run.
-    pub(crate) fn double_one(&mut self) {
+    /// Whether there is one: only where slots are stable.
+    pub(crate) fn double_one(&mut self) -> bool {
         let index = self.any();
         if self.is_static {
             self.start(index);
         }
+        self.is_static
     }
 
     /// The transactional id of one of them.

@@ -105,12 +105,21 @@ pub(crate) fn check_measures(
     }
 }
 
+/// An alert that must have been raised.
+pub(crate) struct Alarm {
+    pub(crate) tenant: String,
+    /// Messages before this one tell of earlier ones.
+    pub(crate) from_offset: i64,
+}
+
 /// Every alert transition once: no event id twice, and of each alert firing and resolved in turn.
-/// In the end nothing fires but the watchdogs, which always do. Gives the number of transitions.
-pub(crate) fn check_alerts(cluster: &Cluster) -> Result<usize, Broken> {
+/// In the end nothing fires but the watchdogs, which always do, and each of `alarms` was raised. Gives
+/// the number of transitions.
+pub(crate) fn check_alerts(cluster: &Cluster, alarms: &[Alarm]) -> Result<usize, Broken> {
     let mut ids = BTreeSet::new();
     let mut firing: BTreeMap<Vec<u8>, (String, String)> = BTreeMap::new();
     let mut transitions = 0;
+    let mut missing: Vec<&Alarm> = alarms.iter().collect();
     for record in committed(cluster, &TopicPartition::new(ALERTS, 0))? {
         let Some(value) = record.body.value.as_deref() else { continue };
         let value: Value = serde_json::from_slice(value).map_err(|error| error.to_string())?;
@@ -126,6 +135,10 @@ pub(crate) fn check_alerts(cluster: &Cluster) -> Result<usize, Broken> {
         let known = firing.get(&key).map(|(episode, _)| episode);
         match (status.as_str(), text("reason").as_str()) {
             ("firing", "transition") if known.is_none() => {
+                let tenant = value["labels"]["tenant"].as_str().unwrap_or_default();
+                missing.retain(|alarm| {
+                    name != "Errors" || alarm.tenant != tenant || record.offset < alarm.from_offset
+                });
                 firing.insert(key, (episode, name));
             }
             ("firing", "refresh") if known == Some(&episode) => continue,
@@ -138,6 +151,9 @@ pub(crate) fn check_alerts(cluster: &Cluster) -> Result<usize, Broken> {
             }
         }
         transitions += 1;
+    }
+    if let Some(alarm) = missing.first() {
+        return Err(format!("nothing was raised for {}", alarm.tenant));
     }
     match firing.values().find(|(_, name)| name != "BlotterWatchdog") {
         Some((episode, name)) => Err(format!("{name} still fires in episode {episode}")),

@@ -52,13 +52,19 @@ pub(crate) struct Plan {
     pub(crate) mistake: Option<Mistake>,
 }
 
+impl Cast {
+    pub(crate) const ALL: [Self; 3] = [Self::Copier, Self::Scrub, Self::Whole];
+}
+
 impl Plan {
-    pub(crate) fn new(rng: &mut Rng) -> Self {
-        let cast = match rng.below(8) {
+    /// A plan by chance, but for the cast when one is given.
+    pub(crate) fn new(rng: &mut Rng, cast: Option<Cast>) -> Self {
+        let drawn = match rng.below(8) {
             0..5 => Cast::Copier,
             5 | 6 => Cast::Scrub,
             _ => Cast::Whole,
         };
+        let cast = cast.unwrap_or(drawn);
         let is_static = rng.one_in(2);
         let template = template(rng);
         let slots = |group: &str, topic: &str, count: i64| -> Vec<SlotConfig> {

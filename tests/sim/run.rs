@@ -1,5 +1,6 @@
 //! One run: a deployment, a storm, a calm, perhaps an operator's mistake, and the verdict.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -12,8 +13,9 @@ use crate::daemon::Published;
 use crate::faults::Weather;
 use crate::fleet::Fleet;
 use crate::input::{self, Input};
-use crate::oracle::{self, Broken};
+use crate::oracle::{self, Alarm, Broken};
 use crate::plan::{Cast, Mistake, Plan};
+use crate::played::Played;
 use crate::rng::Rng;
 use crate::sabotage::Sabotage;
 use crate::stages::{ALERTS, AUDIT, DEAD_LETTERS, MEASURES, REDACTED, SOURCE, WATCH_STATE};
@@ -37,17 +39,25 @@ pub(crate) struct Outcome {
     pub(crate) broken: Option<Broken>,
     pub(crate) log_hash: u64,
     pub(crate) log: Option<String>,
+    pub(crate) played: Played,
 }
 
-/// Runs one seed.
-pub(crate) fn run(seed: u64, sabotage: Option<Sabotage>, keep_log: bool) -> Outcome {
+/// Runs one seed, with a cast of its own or the one given.
+pub(crate) fn run(
+    seed: u64,
+    sabotage: Option<Sabotage>,
+    cast: Option<Cast>,
+    keep_log: bool,
+) -> Outcome {
     let config = ClusterConfig { rebalance_timeout_ms: 45_000, ..ClusterConfig::default() };
     let world = World::new(seed, keep_log, config);
-    let mut scene = Scene::new(&world, sabotage);
+    let mut scene = Scene::new(&world, sabotage, cast);
     let broken = scene.play().err();
     world.finish();
     let (log_hash, log) = world.log();
-    Outcome { broken, log_hash, log }
+    let mut played = scene.played;
+    scene.weather.happened().into_iter().for_each(|(what, count)| played.add(what, count));
+    Outcome { broken, log_hash, log, played }
 }
 
 struct Scene {
@@ -63,20 +73,24 @@ struct Scene {
     early: Option<CommittedOffset>,
     /// Ranges of partition 0 that retention took unread.
     gaps: Vec<(i64, i64)>,
+    /// What must have raised an alert.
+    alarms: Vec<Alarm>,
+    played: Played,
 }
 
 impl Scene {
-    fn new(world: &Arc<World>, sabotage: Option<Sabotage>) -> Self {
+    fn new(world: &Arc<World>, sabotage: Option<Sabotage>, cast: Option<Cast>) -> Self {
         let mut rng = Rng::new(world.random(Rng::next));
-        let plan = Plan::new(&mut rng);
+        let plan = Plan::new(&mut rng, cast);
         world.note(format_args!("{plan:?}"));
         let weather = Arc::new(Weather::new(&mut rng));
         let sink = Arc::default();
         let fleet = Fleet::new(world, &weather, &sink, &plan, sabotage);
         let inputs = (0..plan.partitions).map(|_| Vec::new()).collect();
         let world = Arc::clone(world);
-        let (incident, early, gaps) = (false, None, Vec::new());
-        Self { world, weather, sink, plan, fleet, inputs, incident, early, gaps }
+        let (incident, early, gaps, alarms) = (false, None, Vec::new(), Vec::new());
+        let played = Played::default();
+        Self { world, weather, sink, plan, fleet, inputs, incident, early, gaps, alarms, played }
     }
 
     fn play(&mut self) -> Result<(), Broken> {
@@ -89,6 +103,8 @@ impl Scene {
             None => Vec::new(),
         };
         if self.plan.cast == Cast::Whole {
+            self.pass(AFTERMATH_MS)?;
+            self.break_down()?;
             self.pass(AFTERMATH_MS)?;
             self.calm(&[])?;
         }
@@ -125,11 +141,14 @@ impl Scene {
             match action {
                 0..=9 => self.produce(&[]),
                 10 => self.fence_one(),
-                11 => self.world.cluster.rebalance(GROUP),
-                16 => self.world.cluster.rebalance(WATCH_GROUP),
+                11 => self.rebalance(GROUP),
+                16 => self.rebalance(WATCH_GROUP),
                 17 => self.grow(),
-                12 => self.fleet.stop_one(),
-                13 => self.fleet.double_one(),
+                12 => {
+                    self.fleet.stop_one();
+                    self.played.count("stop");
+                }
+                13 if self.fleet.double_one() => self.played.count("second process"),
                 14 => self.incident = !self.incident,
                 15 => self.compact(),
                 _ => {}
@@ -141,6 +160,33 @@ impl Scene {
         self.incident = false;
         self.weather.storm.store(false, Ordering::Relaxed);
         self.world.note(format_args!("calm"));
+        Ok(())
+    }
+
+    /// An incident that nobody can overlook: the windows before it are empty, and nothing disturbs
+    /// the processes.
+    fn break_down(&mut self) -> Result<(), Broken> {
+        let before: Vec<usize> = self.inputs.iter().map(Vec::len).collect();
+        let alerts = TopicPartition::new(ALERTS, 0);
+        let (_, end, _) = self.world.cluster.watermarks(&alerts).expect("the topic is there");
+        self.incident = true;
+        for _ in 0..20 {
+            self.produce(&[]);
+            self.pass(500)?;
+        }
+        self.incident = false;
+        let mut counts: BTreeMap<String, (u32, u32)> = BTreeMap::new();
+        for (inputs, before) in self.inputs.iter().zip(before) {
+            for input in inputs[before..].iter().filter(|input| input.redacted.is_some()) {
+                let (records, errors) = counts.entry(input.tenant.clone()).or_default();
+                *records += 1;
+                *errors += u32::from(input.is_error);
+            }
+        }
+        // Far above the rule's 4 samples and half of them errors.
+        counts.retain(|_, (records, errors)| *records >= 10 && *errors * 4 >= *records * 3);
+        let alarm = |tenant| Alarm { tenant, from_offset: end };
+        self.alarms.extend(counts.into_keys().map(alarm));
         Ok(())
     }
 
@@ -180,6 +226,7 @@ impl Scene {
         let committed = committed.map_err(|error| format!("an offset stays pending: {error}"))?;
         let offset = committed.map_or(0, |committed| committed.offset);
         self.world.note(format_args!("{mistake:?}"));
+        self.played.count("mistake");
         let held = self.make(mistake, offset);
         self.pass(AFTERMATH_MS)?;
         self.calm(&held)?;
@@ -248,7 +295,7 @@ impl Scene {
         read
     }
 
-    fn judge(&self, held: &[i32]) -> Result<(), Broken> {
+    fn judge(&mut self, held: &[i32]) -> Result<(), Broken> {
         let cluster = &self.world.cluster;
         let (mut largest, mut skipped) = (0, 0);
         for partition in 0..self.plan.partitions {
@@ -272,8 +319,9 @@ impl Scene {
         if self.plan.cast == Cast::Whole {
             let inputs: Vec<&[Input]> = self.inputs.iter().map(Vec::as_slice).collect();
             oracle::check_measures(cluster, self.plan.measures_partitions, &inputs)?;
-            let transitions = oracle::check_alerts(cluster)?;
+            let transitions = oracle::check_alerts(cluster, &self.alarms)?;
             self.world.note(format_args!("{transitions} transitions of alerts"));
+            self.played.add("alert fired", u64::try_from(self.alarms.len()).expect("few"));
         }
         let read = self.inputs.iter().map(|input| count(input)).sum::<i64>() - skipped;
         let lost = i64::try_from(self.weather.counters_lost_max.load(Ordering::Relaxed));
@@ -307,7 +355,13 @@ impl Scene {
         self.inputs[index].push(record);
     }
 
-    fn fence_one(&self) {
+    fn rebalance(&mut self, group: &str) {
+        self.world.cluster.rebalance(group);
+        self.played.count("rebalance");
+    }
+
+    fn fence_one(&mut self) {
+        self.played.count("fence");
         let id = self.fleet.any_id();
         self.world.note(format_args!("fence {id}"));
         drop(self.world.cluster.init_producer(&id, Duration::from_secs(30)));
@@ -316,6 +370,7 @@ impl Scene {
     /// The source gets one more partition, after its counterparts.
     fn grow(&mut self) {
         if self.plan.partitions < PARTITIONS_MAX {
+            self.played.count("growth");
             self.plan.partitions += 1;
             self.inputs.push(Vec::new());
             for topic in [REDACTED, AUDIT, SOURCE] {

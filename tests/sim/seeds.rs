@@ -5,6 +5,8 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
+use crate::plan::Cast;
+use crate::played::Played;
 use crate::run::{Outcome, run};
 use crate::sabotage::Sabotage;
 
@@ -17,24 +19,31 @@ const RUNS_PER_BREAK: u64 = 500;
 #[test]
 fn the_promises_hold() {
     let runs = setting("SIM_RUNS").unwrap_or(RUNS);
-    if let Some((seed, broken)) = first_broken(runs, None) {
+    let (broken, played) = first_broken(runs, None, None);
+    if let Some((seed, broken)) = broken {
         panic!("{broken}\nreplay: SIM_SEED={seed} cargo test --test sim replay -- --nocapture");
     }
+    println!("{runs} runs: {played:?}");
+    assert_eq!(played.missing(runs), Vec::<&str>::new(), "{played:?}");
 }
 
 #[test]
 fn every_deliberate_break_is_caught() {
     for sabotage in Sabotage::ALL {
-        let caught = first_broken(RUNS_PER_BREAK, Some(sabotage));
-        let (seed, broken) = caught.unwrap_or_else(|| panic!("{sabotage:?} was not caught"));
-        println!("{sabotage:?}: seed {seed}: {broken}");
+        // By the real SCRUB too, whose restore is the one that counts.
+        for cast in [None, Some(Cast::Scrub)] {
+            let (caught, _) = first_broken(RUNS_PER_BREAK, Some(sabotage), cast);
+            let (seed, broken) =
+                caught.unwrap_or_else(|| panic!("{sabotage:?} was not caught ({cast:?})"));
+            println!("{sabotage:?} ({cast:?}): seed {seed}: {broken}");
+        }
     }
 }
 
 #[test]
 fn a_seed_gives_the_same_events_each_time() {
     for seed in 1..20 {
-        let (one, two) = (play(seed, None, true), play(seed, None, true));
+        let (one, two) = (play(seed, None, None, true), play(seed, None, None, true));
         assert_eq!(one.log, two.log, "seed {seed}");
         assert_eq!(one.log_hash, two.log_hash, "seed {seed}");
     }
@@ -45,24 +54,32 @@ fn replay() {
     let Some(seed) = setting("SIM_SEED") else { return };
     let sabotage = setting("SIM_BREAK")
         .and_then(|index| Sabotage::ALL.get(usize::try_from(index).expect("an index")).copied());
-    let outcome = play(seed, sabotage, true);
+    let cast = setting("SIM_CAST")
+        .and_then(|index| Cast::ALL.get(usize::try_from(index).expect("an index")).copied());
+    let outcome = play(seed, sabotage, cast, true);
     println!("{}", outcome.log.unwrap_or_default());
     println!("seed {seed}, {sabotage:?}: {:?}", outcome.broken);
     assert_eq!(outcome.broken, None);
 }
 
-/// Plays seeds on all cores; the smallest that breaks a promise.
-fn first_broken(runs: u64, sabotage: Option<Sabotage>) -> Option<(u64, String)> {
+/// Plays seeds on all cores; the smallest that breaks a promise, and what happened in all of them.
+fn first_broken(
+    runs: u64,
+    sabotage: Option<Sabotage>,
+    cast: Option<Cast>,
+) -> (Option<(u64, String)>, Played) {
     let next = AtomicU64::new(1);
     let smallest = AtomicU64::new(u64::MAX);
     let work = || {
-        let mut found = None;
+        let (mut found, mut played) = (None, Played::default());
         loop {
             let seed = next.fetch_add(1, Ordering::Relaxed);
             if seed > runs || seed > smallest.load(Ordering::Relaxed) {
-                return found;
+                return (found, played);
             }
-            if let Some(broken) = play(seed, sabotage, false).broken {
+            let outcome = play(seed, sabotage, cast, false);
+            played.merge(&outcome.played);
+            if let Some(broken) = outcome.broken {
                 smallest.fetch_min(seed, Ordering::Relaxed);
                 found = Some((seed, broken));
             }
@@ -71,13 +88,17 @@ fn first_broken(runs: u64, sabotage: Option<Sabotage>) -> Option<(u64, String)> 
     let cores = thread::available_parallelism().map_or(2, usize::from);
     thread::scope(|scope| {
         let workers: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().filter_map(|worker| worker.join().expect("workers end")).min()
+        let ended = workers.into_iter().map(|worker| worker.join().expect("workers end"));
+        ended.fold((None, Played::default()), |(smallest, mut all), (found, played)| {
+            all.merge(&played);
+            (smallest.into_iter().chain(found).min(), all)
+        })
     })
 }
 
-fn play(seed: u64, sabotage: Option<Sabotage>, keep_log: bool) -> Outcome {
+fn play(seed: u64, sabotage: Option<Sabotage>, cast: Option<Cast>, keep_log: bool) -> Outcome {
     keep_actors_quiet();
-    run(seed, sabotage, keep_log)
+    run(seed, sabotage, cast, keep_log)
 }
 
 /// An actor's panic is part of the play: the driver reports it.
