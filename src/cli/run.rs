@@ -125,15 +125,13 @@ fn prepare_topics(settings: &Settings) -> Result<StartFacts, Failure> {
             tracing::info!(topic, "made a topic");
         }
     }
-    let missing = admin.check(&topology.plans)?;
-    for difference in &missing {
+    let differences = admin.check(&topology.plans)?;
+    for difference in &differences {
         tracing::warn!(%difference, "topic differs from what is needed");
     }
-    if let Some(difference) = missing.iter().find(|difference| difference.what == "missing") {
-        return Err(Failure::new(
-            Exit::Config,
-            format!("{difference} (or run with --create-topics)"),
-        ));
+    if let Some(difference) = differences.iter().find(|difference| difference.prevents_start) {
+        let hint = if settings.topics.create { "" } else { " (or run with --create-topics)" };
+        return Err(Failure::new(Exit::Config, format!("{difference}{hint}")));
     }
     let group = format!("{}-scrub", settings.group.id);
     let reader = KafkaReader::connect(&settings.kafka, &group, ADMIN_TIMEOUT)?;

@@ -40,7 +40,8 @@ impl Topology {
             .filter(|topic| !listed.contains_key(&***topic))
             .map(ToString::to_string)
             .collect();
-        let plans = plans(&sources, &facts, settings);
+        let measures = listed.get(&*settings.names.measures).copied();
+        let plans = plans(&sources, &facts, measures, settings);
         Ok(Self { sources, missing_sources, plans })
     }
 
@@ -91,9 +92,11 @@ fn sources(listed: &BTreeMap<String, i32>, settings: &Settings) -> BTreeMap<Stri
     listed.iter().filter(|(topic, _)| wanted(topic)).map(|(t, &p)| (t.clone(), p)).collect()
 }
 
+/// `measures_there` are the partitions of the measures topic, when there is one.
 fn plans(
     sources: &BTreeMap<String, i32>,
     facts: &BTreeMap<String, TopicFacts>,
+    measures_there: Option<i32>,
     settings: &Settings,
 ) -> Vec<TopicPlan> {
     let defaults = TopicDefaults {
@@ -123,7 +126,8 @@ fn plans(
     plans.push(plan(TopicRole::DeadLetters, &names.dead_letters, alerts, largest));
     if settings.measure.is_some() {
         plans.push(plan(TopicRole::Measures, &names.measures, measures, largest));
-        plans.push(plan(TopicRole::WatchState, &names.watch_state, measures, largest));
+        let state = measures_there.unwrap_or(measures);
+        plans.push(plan(TopicRole::WatchState, &names.watch_state, state, largest));
     }
     if settings.alert.is_some() {
         plans.push(plan(TopicRole::Alerts, &names.alerts, alerts, largest));

@@ -3,9 +3,11 @@
 
 use std::time::Duration;
 
+use blotter::daemon::broker::kafka::KafkaConfig;
 use blotter::daemon::broker::{
     Broker, BrokerError, BrokerErrorKind as Kind, Connector, LookupFailure, SlotConfig,
 };
+use blotter::daemon::topics::TopicAdmin;
 use blotter::pipeline::record::TopicPartition;
 use blotter::pipeline::step::Lookup;
 use rdkafka::ClientConfig;
@@ -222,6 +224,16 @@ fn look_ups_name_their_failure() {
     let missing = TopicPartition::new("source", 7);
     let range = member.ask(&source(), Lookup::Range(missing));
     assert_eq!(range.err(), Some(LookupFailure::UnknownPartition));
+}
+
+#[test]
+fn a_partition_without_a_leader_is_counted() {
+    let mock = MockCluster::new(1).expect("a mock cluster");
+    mock.create_topic("measures", 12, 1).expect("a topic");
+    mock.partition_leader("measures", 11, None).expect("taken away");
+    let config = KafkaConfig { brokers: mock.bootstrap_servers(), ..KafkaConfig::default() };
+    let admin = TopicAdmin::connect(&config, CALL).expect("plain settings");
+    assert_eq!(admin.list().expect("the broker answers")["measures"], 12);
 }
 
 #[test]

@@ -21,7 +21,6 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use super::broker::kafka::{KafkaConfig, PlainContext, classify};
 use super::broker::{BrokerError, BrokerErrorKind};
 use super::clock::{Clock, SystemClock};
-use crate::pipeline::emit::TopicRole;
 
 pub use self::plan::{TopicDefaults, TopicDifference, TopicFacts, TopicPlan};
 
@@ -129,8 +128,8 @@ impl TopicAdmin {
         Ok(plans.iter().flat_map(|p| p.compare(facts.get(&p.name), &self.brokers)).collect())
     }
 
-    /// Adds partitions to the redacted and audit topics of `plans` that have too few; returns what
-    /// grew, with the new count.
+    /// Adds partitions to those of `plans` that follow another topic and have too few; returns
+    /// what grew, with the new count.
     ///
     /// # Errors
     /// The brokers refuse one (named in the detail); those before it stay.
@@ -139,7 +138,7 @@ impl TopicAdmin {
         let known = self.metadata()?;
         let short: BTreeMap<String, i32> = plans
             .iter()
-            .filter(|plan| matches!(plan.role, TopicRole::Redacted | TopicRole::Audit))
+            .filter(|plan| plan.follows_another())
             .filter(|plan| known.get(&plan.name).is_some_and(|is| is.partitions < plan.partitions))
             .map(|plan| (plan.name.clone(), plan.partitions))
             .collect();
@@ -165,10 +164,13 @@ impl TopicAdmin {
             .fetch_metadata(None, self.timeout)
             .map_err(|error| classify("fetch metadata", &error))?;
         let facts = metadata.topics().iter().map(|topic| {
-            let led = topic.partitions().iter().filter(|partition| partition.leader() >= 0).count();
-            let replicas = topic.partitions().iter().map(|partition| partition.replicas().len());
+            let partitions = topic.partitions();
+            let led = partitions.iter().filter(|partition| partition.leader() >= 0).count();
+            let replicas = partitions.iter().map(|partition| partition.replicas().len());
+            let count = |partitions: usize| i32::try_from(partitions).unwrap_or(i32::MAX);
             let facts = TopicFacts {
-                partitions: i32::try_from(led).unwrap_or(i32::MAX),
+                partitions: count(partitions.len()),
+                led: count(led),
                 replication: replicas.min().unwrap_or(0),
                 config: BTreeMap::new(),
             };
@@ -186,9 +188,9 @@ impl TopicAdmin {
         let clock = SystemClock::new();
         loop {
             let known = self.metadata()?;
-            let missing = wanted.iter().find(|(name, count)| {
-                known.get(*name).is_none_or(|facts| facts.partitions < **count)
-            });
+            let missing = wanted
+                .iter()
+                .find(|(name, count)| known.get(*name).is_none_or(|facts| facts.led < **count));
             let Some((name, _)) = missing else { return Ok(()) };
             if clock.monotonic() >= self.timeout {
                 let detail = format!("{name} did not become known in time");

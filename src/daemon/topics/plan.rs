@@ -28,7 +28,8 @@ pub struct TopicPlan {
     pub name: String,
     /// What it is for.
     pub role: TopicRole,
-    /// Partitions: for redacted and audit topics those of the source, else what the settings say.
+    /// Partitions: for redacted and audit topics those of the source, for WATCH's state those of
+    /// the measures, else what the settings say.
     pub partitions: i32,
     /// Replicas of each partition; `None` is the brokers' default.
     pub replication: Option<u16>,
@@ -51,8 +52,10 @@ enum Demand {
 /// How a topic is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TopicFacts {
-    /// Number of partitions.
+    /// Number of partitions, those without a leader included.
     pub partitions: i32,
+    /// Partitions that have a leader now.
+    pub led: i32,
     /// Replicas of the partition that has fewest.
     pub replication: usize,
     /// Configuration, defaults included.
@@ -72,11 +75,13 @@ pub struct TopicDifference {
     pub wanted: String,
     /// The command or setting that mends it.
     pub mend: String,
+    /// Whether the daemon does not start before it is mended.
+    pub prevents_start: bool,
 }
 
 impl fmt::Display for TopicDifference {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { topic, what, found, wanted, mend } = self;
+        let Self { topic, what, found, wanted, mend, .. } = self;
         if found.is_empty() {
             write!(formatter, "topic {topic}: {what} (needs {wanted}); mend: {mend}")
         } else {
@@ -140,7 +145,8 @@ impl TopicPlan {
     pub fn compare(&self, facts: Option<&TopicFacts>, brokers: &str) -> Vec<TopicDifference> {
         let Some(facts) = facts else {
             let wanted = format!("{} partitions", self.partitions);
-            return vec![self.difference("missing", "", &wanted, "blotter topics create")];
+            let missing = self.difference("missing", "", &wanted, "blotter topics create");
+            return vec![TopicDifference { prevents_start: true, ..missing }];
         };
         let mut found = Vec::new();
         found.extend(self.compare_partitions(facts, brokers));
@@ -177,19 +183,28 @@ impl TopicPlan {
             // Any number does: nothing is co-partitioned with them.
             TopicRole::Alerts | TopicRole::DeadLetters => return None,
             _ if is == wanted => return None,
-            TopicRole::Redacted | TopicRole::Audit if is < wanted => {
-                "blotter topics grow".to_owned()
-            }
+            _ if self.follows_another() && is < wanted => "blotter topics grow".to_owned(),
             TopicRole::Redacted | TopicRole::Audit => format!(
                 "kafka-topics.sh --bootstrap-server {brokers} --alter --topic <source> \
                  --partitions {is} (a topic can't shrink: the source must have as many)"
             ),
             // Keys would move: the number is frozen when the topic is made.
-            TopicRole::Measures | TopicRole::WatchState => {
-                format!("set topics.measures_partitions = {is}")
-            }
+            TopicRole::Measures => format!("set topics.measures_partitions = {is}"),
+            // One of the two was made anew: the state may be that of other series.
+            TopicRole::WatchState => format!(
+                "kafka-topics.sh --bootstrap-server {brokers} --delete --topic {}, then blotter \
+                 topics create and blotter alerts reset",
+                self.name
+            ),
         };
-        Some(self.difference("partitions", &is.to_string(), &wanted.to_string(), &mend))
+        let found = self.difference("partitions", &is.to_string(), &wanted.to_string(), &mend);
+        Some(TopicDifference { prevents_start: self.role == TopicRole::WatchState, ..found })
+    }
+
+    /// Whether each of its partitions belongs to the one of the same number in another topic, so
+    /// that more may be added.
+    pub(super) fn follows_another(&self) -> bool {
+        matches!(self.role, TopicRole::Redacted | TopicRole::Audit | TopicRole::WatchState)
     }
 
     fn difference(&self, what: &str, found: &str, wanted: &str, mend: &str) -> TopicDifference {
@@ -199,6 +214,7 @@ impl TopicPlan {
             found: found.to_owned(),
             wanted: wanted.to_owned(),
             mend: mend.to_owned(),
+            prevents_start: false,
         }
     }
 }
@@ -247,6 +263,7 @@ mod tests {
         let config = plan.configuration();
         TopicFacts {
             partitions: plan.partitions,
+            led: plan.partitions,
             replication: plan.replication.map_or(1, usize::from),
             config: config.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
         }
@@ -313,6 +330,12 @@ mod tests {
         found.partitions = 12;
         let mend = &measures.compare(Some(&found), "b")[0].mend;
         assert_eq!(mend, "set topics.measures_partitions = 12");
+        let state = plan(TopicRole::WatchState);
+        for (partitions, mend) in [(3, "blotter topics grow"), (12, "--delete --topic t,")] {
+            let found = TopicFacts { partitions, ..facts(&state) };
+            let found = &state.compare(Some(&found), "b")[0];
+            assert!(found.prevents_start && found.mend.contains(mend), "{found}");
+        }
         let alerts = plan(TopicRole::Alerts);
         let mut found = facts(&alerts);
         found.partitions = 12;
