@@ -8,13 +8,11 @@ const UNIT: &str = include_str!("../../deploy/blotter.service");
 const COMPOSE: &str = include_str!("../../deploy/compose.yaml");
 const DOCKERFILE: &str = include_str!("../../deploy/Dockerfile");
 
-/// `KEY=VALUE` words that are settings.
-fn settings_in(text: &str) -> BTreeMap<String, String> {
-    let words = text.split_whitespace().map(|word| word.trim_start_matches("Environment="));
-    let pairs =
-        words.filter(|word| word.starts_with("BLOTTER__")).filter_map(|w| w.split_once('='));
-    // systemd puts the host's name there.
-    pairs.map(|(key, value)| (key.to_owned(), value.replace("%H", "host-1"))).collect()
+/// `KEY=VALUE` words of the image that are settings.
+fn settings_in_image() -> BTreeMap<String, String> {
+    let words = DOCKERFILE.split_whitespace().filter(|word| word.starts_with("BLOTTER__"));
+    let pairs = words.filter_map(|word| word.split_once('='));
+    pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
 }
 
 /// `KEY: VALUE` lines of the blotter service that are settings.
@@ -48,8 +46,6 @@ fn assert_taken(settings: &BTreeMap<String, String>, arguments: &[&str]) {
 
 #[test]
 fn the_unit_starts_what_the_binary_takes() {
-    let settings = settings_in(UNIT);
-    assert_taken(&settings, &["check", "--show", "-c", "blotter.toml"]);
     let pre = value_of(UNIT, "ExecStartPre=");
     let start = value_of(UNIT, "ExecStart=");
     let file = "/etc/blotter/blotter.toml";
@@ -68,17 +64,40 @@ fn the_unit_starts_what_the_binary_takes() {
         assert_eq!(ran.exit, exit, "{line}: {}", ran.stderr);
         assert!(exit == 0 || ran.stderr.contains("--input"), "{}", ran.stderr);
     }
-    // systemd waits until the daemon has given up twice (draining, then ending at once), and makes the folder that the keys lie in.
-    let folder = &settings["BLOTTER__KEYS__FOLDER"];
-    assert_eq!(*folder, format!("/var/lib/{}", value_of(UNIT, "StateDirectory=")));
+    // systemd waits until the daemon has given up twice: draining, then ending at once.
     let wait_s: u32 = value_of(UNIT, "TimeoutStopSec=").parse().unwrap();
     assert!(wait_s * 1_000 > 2 * shutdown_timeout_ms(), "{wait_s}");
     assert!(UNIT.contains("ExecReload=/bin/kill -HUP $MAINPID"));
 }
 
 #[test]
+fn the_units_user_reads_the_settings_and_owns_the_keys() {
+    let user = value_of(UNIT, "User=");
+    let made = UNIT.lines().find(|line| line.contains("useradd ")).unwrap();
+    assert!(made.contains("--user-group") && made.ends_with(&format!(" {user}")), "{made}");
+    // Credentials of a dynamic user would not change with the file, so a reload would do nothing.
+    assert!(!UNIT.contains("\nDynamicUser=") && !UNIT.contains("\nLoadCredential="));
+    let installed: Vec<&str> = UNIT
+        .lines()
+        .filter(|line| line.contains("install") && line.contains("/etc/blotter/"))
+        .collect();
+    assert_eq!(installed.len(), 2, "settings and a secret");
+    for line in installed {
+        assert!(line.contains(&format!("-m 640 -g {user} ")), "{line}");
+    }
+    // What the settings file says is in force: nothing in the unit goes over it.
+    assert!(!UNIT.contains("BLOTTER__"));
+    let home = Home::new();
+    let folder = home.path("lib").join(value_of(UNIT, "StateDirectory="));
+    let variable = value_of(UNIT, "Environment=").replace("%S", home.path("lib").to_str().unwrap());
+    let (name, value) = variable.split_once('=').unwrap();
+    let made = home.command(["keys", "create"]).env(name, value).output().unwrap();
+    assert!(made.status.success() && folder.join("keyring.jsonl").exists(), "{made:?}");
+}
+
+#[test]
 fn the_container_and_compose_files_start_what_the_binary_takes() {
-    let image = settings_in(DOCKERFILE);
+    let image = settings_in_image();
     assert_taken(&image, &["check", "--show", "-c", "blotter.toml"]);
     let mut both = image.clone();
     both.extend(settings_in_compose());
