@@ -57,7 +57,7 @@ fn demand(program: &str, argument: &str) {
     let found = Command::new(program).arg(argument).output().is_ok_and(|out| out.status.success());
     assert!(
         found,
-        "{program} is missing; the tests start a real Apache Kafka and need a JDK 17+ and Maven: \
-         apt-get install -y openjdk-17-jdk-headless maven (or default-jdk-headless maven)"
+        "{program} is missing; the tests start a real Apache Kafka and need a Java 17+ and Maven: \
+         tools/need kafka"
     );
 }
