@@ -84,7 +84,7 @@ impl From<BrokerError> for Failure {
     fn from(error: BrokerError) -> Self {
         let exit = match error.kind {
             BrokerErrorKind::NotAuthorized => Exit::Permission,
-            BrokerErrorKind::InstanceFenced => Exit::Config,
+            BrokerErrorKind::InstanceFenced | BrokerErrorKind::SettingRefused => Exit::Config,
             BrokerErrorKind::UnknownPartition | BrokerErrorKind::RecordRefused => Exit::Data,
             _ => Exit::Unavailable,
         };

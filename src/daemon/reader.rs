@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::Message;
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Headers;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
-use super::broker::kafka::{KafkaConfig, PlainContext, classify};
+use super::broker::kafka::{Asker, KafkaConfig, classify};
 use super::broker::{BrokerError, BrokerErrorKind, embedded};
 use super::clock::{Clock, SystemClock};
 use crate::pipeline::record::{Header, SourceRecord, Timestamp, TopicPartition};
@@ -62,7 +62,7 @@ pub trait TopicReader {
 
 /// Reads a Kafka cluster.
 pub struct KafkaReader {
-    consumer: BaseConsumer<PlainContext>,
+    asker: Asker,
     timeout: Duration,
     clock: SystemClock,
 }
@@ -77,16 +77,15 @@ impl KafkaReader {
         group: &str,
         timeout: Duration,
     ) -> Result<Self, BrokerError> {
-        let consumer = config
-            .client(&[])
+        let mut config = config.client(&[]);
+        config
             .set("group.id", group)
             .set("isolation.level", "read_committed")
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
-            .set("auto.offset.reset", "error")
-            .create_with_context(PlainContext)
-            .map_err(|error| classify("create reader", &error))?;
-        Ok(Self { consumer, timeout, clock: SystemClock::new() })
+            .set("auto.offset.reset", "error");
+        let asker = Asker::connect(&config).map_err(|error| classify("create reader", &error))?;
+        Ok(Self { asker, timeout, clock: SystemClock::new() })
     }
 
     /// Whether the group has committed an offset of any partition of `topic`.
@@ -99,9 +98,10 @@ impl KafkaReader {
             list.add_partition(topic, partition);
         }
         let committed = self
-            .consumer
+            .asker
+            .consumer()
             .committed_offsets(list, self.timeout)
-            .map_err(|error| classify("committed offsets", &error))?;
+            .map_err(|error| self.asker.explain("committed offsets", &error))?;
         Ok(committed.elements().iter().any(|one| matches!(one.offset(), Offset::Offset(_))))
     }
 }
@@ -118,9 +118,10 @@ impl KafkaReader {
         let mut list = TopicPartitionList::new();
         list.add_partition(&topic_partition.topic, topic_partition.partition);
         let committed = self
-            .consumer
+            .asker
+            .consumer()
             .committed_offsets(list, self.timeout)
-            .map_err(|error| classify("committed offsets", &error))?;
+            .map_err(|error| self.asker.explain("committed offsets", &error))?;
         let found = committed.elements().into_iter().find_map(|one| match one.offset() {
             Offset::Offset(offset) => Some((offset, one.metadata().to_owned())),
             _ => None,
@@ -132,18 +133,20 @@ impl KafkaReader {
 impl TopicReader for KafkaReader {
     fn topics(&mut self) -> Result<BTreeMap<String, i32>, BrokerError> {
         let metadata = self
-            .consumer
+            .asker
+            .consumer()
             .fetch_metadata(None, self.timeout)
-            .map_err(|error| classify("fetch metadata", &error))?;
+            .map_err(|error| self.asker.explain("fetch metadata", &error))?;
         let count = |partitions: usize| i32::try_from(partitions).unwrap_or(i32::MAX);
         let topics = metadata.topics().iter();
         Ok(topics.map(|t| (t.name().to_owned(), count(t.partitions().len()))).collect())
     }
 
     fn range(&mut self, topic_partition: &TopicPartition) -> Result<(i64, i64), BrokerError> {
-        self.consumer
+        self.asker
+            .consumer()
             .fetch_watermarks(&topic_partition.topic, topic_partition.partition, self.timeout)
-            .map_err(|error| classify("fetch watermarks", &error))
+            .map_err(|error| self.asker.explain("fetch watermarks", &error))
     }
 
     fn read(
@@ -163,10 +166,10 @@ impl TopicReader for KafkaReader {
             Offset::Offset(from),
         )
         .map_err(|error| classify("assign", &error))?;
-        self.consumer.assign(&list).map_err(|error| classify("assign", &error))?;
+        self.asker.consumer().assign(&list).map_err(|error| classify("assign", &error))?;
         let mut heard = self.clock.monotonic();
         loop {
-            match self.consumer.poll(Duration::from_millis(100)) {
+            match self.asker.consumer().poll(Duration::from_millis(100)) {
                 Some(Ok(message)) => {
                     heard = self.clock.monotonic();
                     if message.offset() >= to {
@@ -187,7 +190,7 @@ impl TopicReader for KafkaReader {
                 None => {}
             }
         }
-        self.consumer.unassign().map_err(|error| classify("unassign", &error))
+        self.asker.consumer().unassign().map_err(|error| classify("unassign", &error))
     }
 }
 

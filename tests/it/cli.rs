@@ -2,8 +2,8 @@
 //! call is checked for exit code and text, and none may panic.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -156,7 +156,9 @@ fn run_names_the_flag_that_is_missing() {
 fn an_unreachable_broker_exits_69_in_time() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let broker = format!("127.0.0.1:{port}");
-    let calls: [&[&str]; 4] = [
+    let calls: [&[&str]; 6] = [
+        &["topics", "check"],
+        &["check", "--probe"],
         &["run", "--input", "t"],
         &["preview", "--topic", "t"],
         &["audit", "export", "--topic", "t", "--out", "x"],
@@ -167,15 +169,66 @@ fn an_unreachable_broker_exits_69_in_time() {
             let broker = broker.as_str();
             scope.spawn(move || {
                 let home = Home::new();
-                let arguments: Vec<&str> =
-                    call.iter().copied().chain(["--brokers", broker]).collect();
                 let begun = elapsed();
-                let ran = home.run(&arguments);
-                assert_eq!(ran.exit, 69, "{arguments:?}: {}", ran.stderr);
-                assert!((elapsed() - begun).as_secs() < 60, "{arguments:?}");
+                let output = home.command(call).env("BLOTTER__KAFKA__BROKERS", broker).output();
+                let ran = ran(output.unwrap());
+                assert_eq!(ran.exit, 69, "{call:?}: {}", ran.stderr);
+                assert!((elapsed() - begun).as_secs() < 60, "{call:?}");
+                // The address, and why nobody answers there.
+                let told = ran.stderr.lines().find(|line| line.starts_with("blotter: ")).unwrap();
+                assert!(told.contains(&format!("no broker of {broker} ")), "{call:?}: {told}");
+                assert!(told.contains("Connection refused"), "{call:?}: {told}");
             });
         }
     });
+}
+
+/// One connection to a broker that knows no mechanism of ours, in the words of the protocol: as
+/// after a wrong password nobody is let in.
+fn refuse_login(mut connection: TcpStream) -> std::io::Result<()> {
+    const API_VERSIONS: [u8; 2] = [0, 18];
+    loop {
+        let mut length = [0; 4];
+        connection.read_exact(&mut length)?;
+        let mut request = vec![0; u32::from_be_bytes(length) as usize];
+        connection.read_exact(&mut request)?;
+        let (api, version, correlation) = (&request[..2], &request[2..4], &request[4..8]);
+        let body: &[u8] = match (api == API_VERSIONS, version) {
+            // ApiVersions 0: no error, SaslHandshake 0 to 1 and ApiVersions 0.
+            (true, [0, 0]) => &[0, 0, 0, 0, 0, 2, 0, 17, 0, 0, 0, 1, 0, 18, 0, 0, 0, 0],
+            // UNSUPPORTED_VERSION
+            (true, _) => &[0, 35, 0, 0, 0, 0],
+            // UNSUPPORTED_SASL_MECHANISM, only OTHER
+            (false, _) => &[0, 33, 0, 0, 0, 1, 0, 5, b'O', b'T', b'H', b'E', b'R'],
+        };
+        let answer = [correlation, body].concat();
+        connection.write_all(&u32::try_from(answer.len()).unwrap().to_be_bytes())?;
+        connection.write_all(&answer)?;
+    }
+}
+
+#[test]
+fn a_refused_login_exits_77_with_the_brokers_words() {
+    let broker = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = broker.local_addr().unwrap().to_string();
+    thread::spawn(move || {
+        for connection in broker.incoming() {
+            drop(refuse_login(connection.unwrap()));
+        }
+    });
+    let home = Home::new();
+    home.write(
+        "blotter.toml",
+        format!(
+            "[kafka]\nbrokers = [\"{address}\"]\nsecurity = \"sasl_plaintext\"\n\
+             allow_plaintext_password = true\n\
+             [kafka.sasl]\nmechanism = \"PLAIN\"\nusername = \"u\"\npassword = \"hush\"\n"
+        ),
+    );
+    let ran = home.run(&["topics", "check", "-c", "blotter.toml"]);
+    assert_eq!(ran.exit, 77, "{}", ran.stderr);
+    assert!(ran.stderr.contains(&address) && ran.stderr.contains("SASL"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("hush"), "{}", ran.stderr);
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test measures how long a command takes")]

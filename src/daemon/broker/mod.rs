@@ -222,8 +222,10 @@ pub enum BrokerErrorKind {
     RecordRefused,
     /// An output topic or partition does not exist.
     UnknownPartition,
-    /// Not authorized, or a setting the brokers refuse.
+    /// Not authorized, or a time-out or name of the group that the brokers refuse.
     NotAuthorized,
+    /// A setting that the client refuses, or one of a topic that the brokers refuse.
+    SettingRefused,
     /// The client can't go on: connect anew.
     Fatal,
 }
@@ -248,6 +250,7 @@ impl BrokerErrorKind {
             Self::RecordRefused => "record_refused",
             Self::UnknownPartition => "unknown_partition",
             Self::NotAuthorized => "not_authorized",
+            Self::SettingRefused => "setting_refused",
             Self::Fatal => "fatal",
         }
     }

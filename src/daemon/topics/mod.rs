@@ -16,9 +16,10 @@ use std::time::Duration;
 use rdkafka::admin::{
     AdminClient, AdminOptions, NewPartitions, NewTopic, ResourceSpecifier, TopicReplication,
 };
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use super::broker::kafka::{KafkaConfig, PlainContext, classify};
+use super::broker::kafka::{Asker, KafkaConfig, PlainContext, classify};
 use super::broker::{BrokerError, BrokerErrorKind};
 use super::clock::{Clock, SystemClock};
 
@@ -29,8 +30,8 @@ const KNOWN_POLL: Duration = Duration::from_millis(50);
 
 /// Asks and tells the cluster about topics.
 pub struct TopicAdmin {
-    client: AdminClient<PlainContext>,
-    brokers: String,
+    asker: Asker,
+    config: KafkaConfig,
     timeout: Duration,
 }
 
@@ -40,11 +41,9 @@ impl TopicAdmin {
     /// # Errors
     /// Settings that librdkafka refuses.
     pub fn connect(config: &KafkaConfig, timeout: Duration) -> Result<Self, BrokerError> {
-        let client = config
-            .client(&[])
-            .create_with_context(PlainContext)
+        let asker = Asker::connect(&config.client(&[]))
             .map_err(|error| classify("create admin client", &error))?;
-        Ok(Self { client, brokers: config.brokers.clone(), timeout })
+        Ok(Self { asker, config: config.clone(), timeout })
     }
 
     /// The topics of the cluster (internal ones left out) with their partition counts.
@@ -70,7 +69,7 @@ impl TopicAdmin {
         }
         let resources: Vec<_> = wanted.iter().map(|name| ResourceSpecifier::Topic(name)).collect();
         let described =
-            self.run(OPERATION, self.client.describe_configs(&resources, &self.options()))?;
+            self.run(OPERATION, self.client()?.describe_configs(&resources, &self.options()))?;
         for (name, resource) in wanted.iter().zip(described) {
             let resource = resource.map_err(|code| refused(OPERATION, name, code))?;
             let facts = known.get_mut(name).expect("the name comes from there");
@@ -106,7 +105,7 @@ impl TopicAdmin {
                 config.iter().fold(topic, |topic, (name, value)| topic.set(name, value))
             })
             .collect();
-        let made = self.run(OPERATION, self.client.create_topics(&wanted, &self.options()))?;
+        let made = self.run(OPERATION, self.client()?.create_topics(&wanted, &self.options()))?;
         for made in made {
             match made {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
@@ -125,7 +124,7 @@ impl TopicAdmin {
     pub fn check(&self, plans: &[TopicPlan]) -> Result<Vec<TopicDifference>, BrokerError> {
         let names: Vec<_> = plans.iter().map(|plan| plan.name.as_str()).collect();
         let facts = self.facts(&names)?;
-        Ok(plans.iter().flat_map(|p| p.compare(facts.get(&p.name), &self.brokers)).collect())
+        Ok(plans.iter().flat_map(|p| p.compare(facts.get(&p.name), &self.config.brokers)).collect())
     }
 
     /// Adds partitions to those of `plans` that follow another topic and have too few; returns
@@ -149,20 +148,34 @@ impl TopicAdmin {
             .iter()
             .map(|(name, count)| NewPartitions::new(name, usize::try_from(*count).unwrap_or(0)))
             .collect();
-        let grown = self.run(OPERATION, self.client.create_partitions(&wanted, &self.options()))?;
+        let grown =
+            self.run(OPERATION, self.client()?.create_partitions(&wanted, &self.options()))?;
         for grown in grown {
-            grown.map_err(|(name, code)| refused(OPERATION, &name, code))?;
+            match grown {
+                // The count that another instance has given it meanwhile is no reason to fail.
+                Ok(_) | Err((_, RDKafkaErrorCode::InvalidPartitions)) => {}
+                Err((name, code)) => return Err(refused(OPERATION, &name, code)),
+            }
         }
         self.wait_known(OPERATION, &short)?;
         Ok(short.into_iter().collect())
     }
 
+    /// A client for one request: nobody hears what it has to tell.
+    fn client(&self) -> Result<AdminClient<PlainContext>, BrokerError> {
+        let config = self.config.client(&[]);
+        config
+            .create_with_context(PlainContext)
+            .map_err(|error| classify("create admin client", &error))
+    }
+
     fn metadata(&self) -> Result<BTreeMap<String, TopicFacts>, BrokerError> {
         let metadata = self
-            .client
-            .inner()
+            .asker
+            .consumer()
             .fetch_metadata(None, self.timeout)
-            .map_err(|error| classify("fetch metadata", &error))?;
+            .map_err(|error| self.asker.explain("fetch metadata", &error))?;
+        self.asker.hear();
         let facts = metadata.topics().iter().map(|topic| {
             let partitions = topic.partitions();
             let led = partitions.iter().filter(|partition| partition.leader() >= 0).count();
@@ -218,10 +231,14 @@ impl TopicAdmin {
 fn refused(operation: &'static str, topic: &str, code: RDKafkaErrorCode) -> BrokerError {
     let kind = match code {
         RDKafkaErrorCode::TopicAuthorizationFailed
-        | RDKafkaErrorCode::ClusterAuthorizationFailed
-        | RDKafkaErrorCode::InvalidReplicationFactor
-        | RDKafkaErrorCode::InvalidConfig
-        | RDKafkaErrorCode::PolicyViolation => BrokerErrorKind::NotAuthorized,
+        | RDKafkaErrorCode::ClusterAuthorizationFailed => BrokerErrorKind::NotAuthorized,
+        RDKafkaErrorCode::InvalidReplicationFactor => {
+            let detail = format!("{topic}: topics.replication: there are not as many brokers");
+            return BrokerError::new(BrokerErrorKind::SettingRefused, operation, detail);
+        }
+        RDKafkaErrorCode::InvalidConfig | RDKafkaErrorCode::PolicyViolation => {
+            BrokerErrorKind::SettingRefused
+        }
         RDKafkaErrorCode::OperationTimedOut | RDKafkaErrorCode::RequestTimedOut => {
             BrokerErrorKind::TimedOut
         }

@@ -243,6 +243,6 @@ fn log_error(error: &KafkaError, reason: &str) {
     tracing::warn!(target: "librdkafka", %error, reason, "client error");
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -23,7 +23,7 @@ pub(crate) fn classify(operation: &'static str, error: &KafkaError) -> BrokerErr
         }),
         KafkaError::ClientConfig(_, _, property, _) => {
             let detail = format!("librdkafka refuses {property}");
-            return BrokerError::new(Kind::NotAuthorized, operation, detail);
+            return BrokerError::new(Kind::SettingRefused, operation, detail);
         }
         other => other.rdkafka_error_code().and_then(by_code).unwrap_or(Kind::Fatal),
     };

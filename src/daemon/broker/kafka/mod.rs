@@ -15,6 +15,7 @@
 //!   middle of a hand-over: it stays out until that orphans nothing.
 //! * A client may block while it is destroyed: that happens on a thread of its own.
 
+mod asking;
 mod config;
 mod context;
 mod errors;
@@ -28,6 +29,7 @@ use std::time::Duration;
 
 use rdkafka::consumer::BaseConsumer;
 
+pub(crate) use asking::Asker;
 pub(crate) use context::PlainContext;
 pub(crate) use errors::classify;
 
