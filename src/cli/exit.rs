@@ -7,7 +7,7 @@ use std::process::ExitCode;
 pub enum Exit {
     /// All went well.
     Success = 0,
-    /// Something shown or checked did not hold (demo, topics check).
+    /// Something shown or checked did not hold (demo, topics).
     Failed = 1,
     /// The command line is wrong.
     Usage = 64,

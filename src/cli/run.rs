@@ -1,15 +1,18 @@
 //! `blotter run`: the daemon.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use tokio::runtime::Runtime;
+use tokio::time::MissedTickBehavior;
 
 use super::Common;
 use super::exit::{Exit, Failure};
 use super::reload::{HangUps, Reload};
 use super::topics::{ADMIN_TIMEOUT, discover};
+use crate::daemon::broker::BrokerError;
 use crate::daemon::broker::kafka::KafkaConnector;
 use crate::daemon::clock::{Clock, SystemClock};
 use crate::daemon::http;
@@ -20,7 +23,10 @@ use crate::daemon::service::{RegistrySink, Service, StartFacts};
 use crate::daemon::shard::{FaultHook, FaultPoint, MarkerFile, NoFaults, Stop, StopLevel};
 use crate::daemon::supervisor::{End, Supervisor, log_panics_without_content};
 use crate::daemon::telemetry;
-use crate::pipeline::limits::METRIC_EXPIRY_LOOK_MS;
+use crate::daemon::topics::{TopicAdmin, TopicPlan};
+use crate::daemon::topology::Topology;
+use crate::pipeline::emit::TopicRole;
+use crate::pipeline::limits::{METRIC_EXPIRY_LOOK_MS, TOPICS_LOOK_MS};
 use crate::pipeline::metric::Metric;
 use crate::settings::{Fault, Settings};
 
@@ -61,7 +67,10 @@ pub(super) fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Fail
     if settings.audit.as_ref().is_some_and(|audit| !audit.restart.is_empty()) {
         tracing::warn!("audit.restart is set: remove it once the partitions named there go on");
     }
-    let facts = prepare_topics(&settings)?;
+    let (facts, admin) = prepare_topics(&settings)?;
+    if settings.topics.create {
+        runtime.spawn(keep_topics(Arc::new(admin), Arc::clone(&settings)));
+    }
     let instance = settings.group.instance.clone().unwrap_or_else(unique_instance);
     let service = Service::new(Arc::clone(&settings), Arc::new(keys), facts, instance)
         .map_err(|error| Failure::new(Exit::Config, format!("redact: {error}")))?;
@@ -113,7 +122,7 @@ fn require(settings: &Settings) -> Result<(), Failure> {
 }
 
 /// Makes missing topics when asked to, refuses to start without them, and looks what is there.
-fn prepare_topics(settings: &Settings) -> Result<StartFacts, Failure> {
+fn prepare_topics(settings: &Settings) -> Result<(StartFacts, TopicAdmin), Failure> {
     let (admin, topology) = discover(settings)?;
     if let Some(missing) = topology.missing_sources.first() {
         let message =
@@ -121,9 +130,7 @@ fn prepare_topics(settings: &Settings) -> Result<StartFacts, Failure> {
         return Err(Failure::new(Exit::Config, message));
     }
     if settings.topics.create {
-        for topic in admin.create(&topology.plans)? {
-            tracing::info!(topic, "made a topic");
-        }
+        provide(&admin, &topology.plans)?;
     }
     let differences = admin.check(&topology.plans)?;
     for difference in &differences {
@@ -135,7 +142,45 @@ fn prepare_topics(settings: &Settings) -> Result<StartFacts, Failure> {
     }
     let group = format!("{}-scrub", settings.group.id);
     let reader = KafkaReader::connect(&settings.kafka, &group, ADMIN_TIMEOUT)?;
-    Ok(topology.start_facts(&admin, &reader, settings)?)
+    let facts = topology.start_facts(&admin, &reader, settings)?;
+    Ok((facts, admin))
+}
+
+/// Makes the topics that are missing and the partitions that some have too few.
+fn provide(admin: &TopicAdmin, plans: &[TopicPlan]) -> Result<(), BrokerError> {
+    for topic in admin.create(plans)? {
+        tracing::info!(topic, "made a topic");
+    }
+    for (topic, partitions) in admin.grow(plans)? {
+        tracing::info!(topic, partitions, "gave a topic more partitions");
+    }
+    Ok(())
+}
+
+/// Gives sources that appear or grow while the daemon runs the topics that follow them. The others
+/// are made at the start alone: the number of measures partitions is what the shards were told.
+async fn keep_topics(admin: Arc<TopicAdmin>, settings: Arc<Settings>) {
+    let mut looks = tokio::time::interval(Duration::from_millis(TOPICS_LOOK_MS));
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut seen = None;
+    loop {
+        looks.tick().await;
+        let (admin, settings, before) = (Arc::clone(&admin), Arc::clone(&settings), seen.take());
+        let look = move || -> Result<BTreeMap<String, i32>, BrokerError> {
+            let listed = admin.list()?;
+            if before.as_ref() != Some(&listed) {
+                let mut plans = Topology::discover(&admin, &settings)?.plans;
+                plans.retain(|p| matches!(p.role, TopicRole::Redacted | TopicRole::Audit));
+                provide(&admin, &plans)?;
+            }
+            Ok(listed)
+        };
+        match tokio::task::spawn_blocking(look).await {
+            Ok(Ok(listed)) => seen = Some(listed),
+            Ok(Err(error)) => tracing::warn!(%error, "output topics can't be looked after now"),
+            Err(error) => tracing::error!(%error, "looking after the output topics failed"),
+        }
+    }
 }
 
 fn serve(

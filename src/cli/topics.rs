@@ -23,11 +23,11 @@ pub(super) struct TopicsArguments {
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 enum TopicsCommand {
-    /// Make the topics that are missing
+    /// Make the topics that are missing; exit 1 when anything differs then
     Create,
     /// Say what differs, with the command that mends it; exit 1 when anything does
     Check,
-    /// Add partitions where a source topic has grown
+    /// The same, and add partitions where a source topic has grown
     Grow,
 }
 
@@ -35,30 +35,26 @@ pub(super) fn run(common: &Common, arguments: &TopicsArguments) -> Result<Exit, 
     let settings = Settings::new(&common.load(Vec::new())?)?;
     let (admin, topology) = discover(&settings)?;
     let mut report = missing_sources(&topology);
-    let mut exit = if topology.missing_sources.is_empty() { Exit::Success } else { Exit::Failed };
-    match arguments.command {
-        TopicsCommand::Create => {
-            for topic in admin.create(&topology.plans)? {
-                writeln!(report, "made {topic}").expect(IN_MEMORY);
-            }
-        }
-        TopicsCommand::Grow => {
-            for (topic, partitions) in admin.grow(&topology.plans)? {
-                writeln!(report, "{topic} has {partitions} partitions now").expect(IN_MEMORY);
-            }
-        }
-        TopicsCommand::Check => {
-            for difference in admin.check(&topology.plans)? {
-                writeln!(report, "{difference}").expect(IN_MEMORY);
-                exit = Exit::Failed;
-            }
+    if matches!(arguments.command, TopicsCommand::Create | TopicsCommand::Grow) {
+        for topic in admin.create(&topology.plans)? {
+            writeln!(report, "made {topic}").expect(IN_MEMORY);
         }
     }
-    if report.is_empty() {
+    if matches!(arguments.command, TopicsCommand::Grow) {
+        for (topic, partitions) in admin.grow(&topology.plans)? {
+            writeln!(report, "{topic} has {partitions} partitions now").expect(IN_MEMORY);
+        }
+    }
+    let differences = admin.check(&topology.plans)?;
+    for difference in &differences {
+        writeln!(report, "{difference}").expect(IN_MEMORY);
+    }
+    let fine = differences.is_empty() && topology.missing_sources.is_empty();
+    if fine {
         report.push_str("all topics are as they should be\n");
     }
     print(&report)?;
-    Ok(exit)
+    Ok(if fine { Exit::Success } else { Exit::Failed })
 }
 
 const IN_MEMORY: &str = "writing to a string does not fail";

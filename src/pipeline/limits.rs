@@ -346,6 +346,10 @@ pub const METRIC_SERIES_IDLE_MS_MAX: i64 = 24 * 60 * 60 * 1000;
 /// How often idle series are looked for.
 pub const METRIC_EXPIRY_LOOK_MS: u64 = 10 * 60 * 1000;
 
+/// How often the output topics of new and grown sources are looked for: a source without them waits
+/// as long.
+pub const TOPICS_LOOK_MS: u64 = 10 * 1000;
+
 /// Connections served at once: a handful of scrapers and probes.
 pub const HTTP_CONNECTIONS_MAX: usize = 64;
 

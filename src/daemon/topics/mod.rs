@@ -176,7 +176,9 @@ impl TopicAdmin {
             .fetch_metadata(None, self.timeout)
             .map_err(|error| self.asker.explain("fetch metadata", &error))?;
         self.asker.hear();
-        let facts = metadata.topics().iter().map(|topic| {
+        // One without any is being made or removed.
+        let topics = metadata.topics().iter().filter(|topic| !topic.partitions().is_empty());
+        let facts = topics.map(|topic| {
             let partitions = topic.partitions();
             let led = partitions.iter().filter(|partition| partition.leader() >= 0).count();
             let replicas = partitions.iter().map(|partition| partition.replicas().len());
