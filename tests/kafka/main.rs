@@ -7,6 +7,7 @@ mod conform;
 mod conformance;
 mod daemon;
 mod harness;
+mod hostile;
 mod mock;
 mod operations;
 mod pipeline;
