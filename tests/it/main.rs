@@ -5,6 +5,7 @@
 mod chain_tamper;
 mod cli;
 mod daemon;
+mod demo;
 mod deploy;
 mod docs;
 mod home;
