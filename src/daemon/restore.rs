@@ -298,7 +298,8 @@ impl Restore {
             None => Progress::Stop(PartitionStop {
                 reason: "restore_panicked",
                 detail: format!("the restore of {} panicked", context.topic_partition),
-                command: "blotter audit verify".to_owned(),
+                command: "none: a bug, please report it; blotter audit verify tells if the chain is whole"
+                    .to_owned(),
             }),
         }
     }

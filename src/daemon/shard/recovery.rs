@@ -377,6 +377,8 @@ fn poisoned(topic_partition: &TopicPartition) -> PartitionStop {
     PartitionStop {
         reason: "poison",
         detail: format!("a record of {topic_partition} fails even as a dead letter"),
-        command: "blotter explain".to_owned(),
+        command: "none: a bug, please report it; to skip the record stop every instance, set the \
+                  group's offset behind it with kafka-consumer-groups.sh, and set audit.adopt"
+            .to_owned(),
     }
 }
