@@ -105,6 +105,69 @@ pub(crate) fn plain_and_dressed(number: u64) -> (Case, Case) {
     (plain, dressed)
 }
 
+/// An address with text right beside it, as scripts without spaces, phones and programs write it.
+pub(crate) fn beside_text(number: u64) -> Case {
+    const BEFORE: &[&str] = &[
+        "",
+        "…",
+        "“",
+        "‘",
+        "«",
+        "—",
+        "→",
+        "😊",
+        "👍🏽",
+        "है।",
+        "。",
+        "、",
+        "请联系",
+        "メールは",
+        "อีเมล",
+        "почта",
+        "इमेल:",
+        "¿",
+    ];
+    const BEHIND: &[&str] = &[
+        "",
+        "…",
+        "”",
+        "’s",
+        "»",
+        "—",
+        "→ravi",
+        "😊",
+        "👍🏽",
+        "।",
+        "。田中",
+        "谢谢",
+        "です",
+        "！",
+        "؟",
+        "·",
+        "-1790000000",
+        "-",
+    ];
+    const DOMAINS: &[&str] = &["gmail.com", "outlook.de", "mail.yahoo.co.in", "salon.example.org"];
+    let mut random = Random::new(number);
+    let local =
+        format!("{}{}", random.pick(&["asha.k", "jonas", "li_w", "o'brien"]), random.below(9_000));
+    let (before, behind) = (random.pick(BEFORE), random.pick(BEHIND));
+    let (open, close, form) = match random.below(4) {
+        0 => (r#"{"level":"info","msg":""#, r#""}"#, "whole"),
+        1 => (r#"{"level":"info","client_id":""#, r#"","n":1}"#, "id"),
+        2 => (r#"{"level":"info","msg":"sent to "#, r#" just now"}"#, "sentence"),
+        _ => ("2025-03-04 INFO booking: ", " stored", "text"),
+    };
+    let is_json = form != "text";
+    let escape = if is_json && random.one_in(3) { Escape::All } else { Escape::Needed };
+    let [before, behind] = [before, behind].map(|text| json_escaped(text, escape, &mut random));
+    let value = format!("{local}@{}", random.pick(DOMAINS));
+    let label = format!("{form}, {before} {behind}");
+    let case =
+        finished(format!("{open}{before}"), value, format!("{behind}{close}"), is_json, label);
+    Case { region: REGIONS[random.below(REGIONS.len())].code, secret: Secret::Local(local), ..case }
+}
+
 /// What an attentive reader would make of `line`: all encodings undone, digits and at signs of all
 /// scripts folded, invisible characters dropped, lower case.
 pub(crate) fn unravel(line: &str) -> String {

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::generator::{Case, Random, leaks, plain_and_dressed, structured};
+use crate::generator::{Case, Random, beside_text, leaks, plain_and_dressed, structured};
 use crate::subject::{Subject, Subjects};
 
 #[test]
@@ -22,6 +22,24 @@ fn no_structured_value_leaks_and_only_its_span_changes() {
         failures.check(number, &case, &again, "changes when redacted again", again == out);
         let out = strict.of(case.region).redact(&line);
         failures.check(number, &case, &out, "leaks under strict", !leaks(&case.secret, &out));
+    }
+    failures.report();
+}
+
+#[test]
+fn text_beside_an_address_hides_nothing_and_stays() {
+    let (mut balanced, mut strict) = (Subjects::new("balanced"), Subjects::new("strict"));
+    let mut failures = Failures::default();
+    for number in 0..cases() / 4 {
+        let case = beside_text(number);
+        for subjects in [&mut balanced, &mut strict] {
+            let out = subjects.of(case.region).redact(&case.line());
+            failures.check(number, &case, &out, "leaks", !leaks(&case.secret, &out));
+            let is_around = is_around(&case, &out);
+            failures.check(number, &case, &out, "changes what is around it", is_around);
+            let again = subjects.of(case.region).redact(&out);
+            failures.check(number, &case, &again, "changes when redacted again", again == out);
+        }
     }
     failures.report();
 }

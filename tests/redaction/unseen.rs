@@ -351,6 +351,18 @@ Ravi,‹p:7021234568›"}"#,
     ("PL", r#"{"text":"mój numer to ‹p:601 234 567›"}"#),
     ("CH", r#"{"text":"meine Nummer: ‹p:079 123 45 67›"}"#),
     ("AT", r#"{"text":"Handy ‹p:0664/1234567› bitte"}"#),
+    // Text right beside an address.
+    ("IN", r#"{"msg":"‹e:asha@gmail.com›😊"}"#),
+    ("IN", r#"{"msg":"“‹e:asha@gmail.com›”, …‹e:asha@gmail.com›…"}"#),
+    ("IN", r#"{"msg":"‹e:asha@gmail.com›—Asha; है ‹e:asha@gmail.com›।"}"#),
+    ("IN", r#"{"msg":"请联系‹e:asha@gmail.com›谢谢"}"#),
+    ("IN", r#"{"msg":"‹e:asha@gmail.com›→‹e:ravi@yahoo.com›"}"#),
+    ("IN", r#"{"t":"‹e:asha@gmail.com›\u2026"}"#),
+    ("IN", r#"session ‹e:asha@gmail.com›-1790000000"#),
+    ("IN", r#"{"client_id":"‹e:asha@gmail.com›-web"}"#),
+    ("IN", r#"{"msg":"mail ‹e:kline (AT) gmail.com›😊, or ‹e:kline at gmail dot com›।"}"#),
+    ("IN", r#"{"msg":"kafka@broker.us-east-1 and job@db.eu-prod are hosts"}"#),
+    ("DE", r#"{"to":"‹e:jürgen.groß@müller-friseure.de›","cc":"‹e:o’brien@gmail.com›"}"#),
 ];
 
 /// The line, and what is left of it, with placeholders.

@@ -1,6 +1,7 @@
 //! E-mail addresses in text: RFC 5321 and RFC 6531 mailboxes around each `@`, and the forms in
 //! which people hide them ("name at gmail dot com").
 
+mod edge;
 mod obfuscated;
 mod suffix;
 
@@ -112,6 +113,7 @@ fn local_start(text: &[u8], from: usize, at: usize) -> Option<usize> {
     while start < at && text[start] & 0xc0 == 0x80 {
         start += 1;
     }
+    start += edge::local_start(&text[start..at]);
     let quote = start.checked_sub(1).map(|index| text[index]);
     let is_enclosed = matches!(quote, Some(b'"' | b'<')) || text[start..at].first() == Some(&b'\'');
     if !is_enclosed {
@@ -197,19 +199,8 @@ fn read_domain(text: &[u8], start: usize) -> Option<(usize, Score)> {
         is_domain_byte(byte) && !is_double_dot
     };
     let len = rest.iter().take_while(in_domain).count();
-    let mut domain = trim_domain(&rest[..len]);
+    let (domain, suffix) = edge::domain_part(edge::trim(&rest[..len]));
     let mut score = Score::default();
-    let mut suffix = suffix::of(domain);
-    // `x@gmail.com.Next sentence`, `x@gmail.com.phone`: what follows a known suffix and is none
-    // itself belongs to the text.
-    if matches!(suffix, Suffix::Unknown | Suffix::None)
-        && let Some(cut) = memchr::memrchr(b'.', domain)
-    {
-        let shorter = trim_domain(&domain[..cut]);
-        if suffix::of(shorter) == Suffix::Public {
-            (domain, suffix) = (shorter, Suffix::Public);
-        }
-    }
     score.add(match suffix {
         Suffix::Public => Rule::AddressSuffix,
         Suffix::Reserved => Rule::AddressReserved,
@@ -217,13 +208,6 @@ fn read_domain(text: &[u8], start: usize) -> Option<(usize, Score)> {
         Suffix::None => Rule::AddressNoSuffix,
     });
     (!domain.is_empty()).then_some((start + domain.len(), score))
-}
-
-fn trim_domain(domain: &[u8]) -> &[u8] {
-    let sign = |byte: &&u8| matches!(**byte, b'-' | b'.');
-    let trailing = domain.iter().rev().take_while(sign).count();
-    let leading = domain.iter().take_while(sign).count();
-    if leading > 0 { &[] } else { &domain[..domain.len() - trailing] }
 }
 
 /// Where the address literal (`[192.0.2.1]`, `[IPv6:2001:db8::1]`) at `open` ends.

@@ -1,7 +1,7 @@
 //! Addresses as people write them to hide them: `name at gmail dot com`, `name [at] x [dot] de`.
 
-use super::Address;
-use super::suffix::{self, Suffix};
+use super::suffix::Suffix;
+use super::{Address, edge};
 use crate::pipeline::limits::{EMAIL_DOMAIN_BYTES_MAX, EMAIL_LOCAL_BYTES_MAX};
 use crate::pipeline::redact::context::{Cue, cue_of};
 use crate::pipeline::redact::rules::{Rule, Score};
@@ -178,8 +178,12 @@ fn domain_end(text: &[u8], start: usize) -> Option<(usize, bool)> {
         domain.extend_from_slice(&text[at..at + len]);
         at += len;
         // A single label is no suffix; most words behind an "at" end here.
-        if domain.len() > len && suffix::of(&domain) == Suffix::Public {
-            best = Some((at, has_dot_sign));
+        if domain.len() > len {
+            let (part, suffix) = edge::domain_part(&domain);
+            let text_len = domain.len() - part.len();
+            if suffix == Suffix::Public && text_len < len {
+                best = Some((at - text_len, has_dot_sign));
+            }
         }
         let Some((dot, is_sign)) = dot_len(&text[at..limit.max(at)]) else { break };
         has_dot_sign |= is_sign;
