@@ -363,6 +363,10 @@ Ravi,‹p:7021234568›"}"#,
     ("IN", r#"{"msg":"mail ‹e:kline (AT) gmail.com›😊, or ‹e:kline at gmail dot com›।"}"#),
     ("IN", r#"{"msg":"kafka@broker.us-east-1 and job@db.eu-prod are hosts"}"#),
     ("DE", r#"{"to":"‹e:jürgen.groß@müller-friseure.de›","cc":"‹e:o’brien@gmail.com›"}"#),
+    // Addresses as users of URLs.
+    ("IN", r"amqp://‹e:asha%40gmail.com›:pw@mq:5672"),
+    ("IN", r"smtp://‹e:asha%40gmail.com›:pw@smtp.gmail.com:587 tried"),
+    ("IN", r"imap://‹e:asha%40gmail.com›@mail.host/ tried, postgres://app:pw@db.cazo.de/crm"),
 ];
 
 /// The line, and what is left of it, with placeholders.
@@ -397,4 +401,17 @@ fn what_is_marked_goes_and_nothing_else() {
         }
     }
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), LINES.len(), wrong.join("\n"));
+}
+
+#[test]
+fn strict_takes_what_is_marked_too() {
+    let mut subjects = Subjects::new("strict");
+    for (region, marked) in LINES {
+        let (line, expected) = read(marked);
+        let redacted = subjects.of(region).redact(&line);
+        for kind in ["[phone]", "[email]"] {
+            let count = |text: &str| text.matches(kind).count();
+            assert!(count(&redacted) >= count(&expected), "{region} {expected}\n   {redacted}");
+        }
+    }
 }

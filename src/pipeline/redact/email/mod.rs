@@ -221,7 +221,9 @@ fn literal_end(text: &[u8], open: usize) -> Option<usize> {
 }
 
 fn add_context(text: &[u8], start: usize, wanted: Wanted, score: &mut Score) {
-    let local = local_field(text, start);
+    // What stands before a password is the user, not the name of a field.
+    let is_password = is_password_of_url(&text[..start]);
+    let local = if is_password { None } else { local_field(text, start) };
     match local.unwrap_or(wanted.field) {
         FieldClass::Email => score.add(Rule::AddressField),
         FieldClass::MessageId => score.add(Rule::MessageId),
@@ -251,7 +253,8 @@ fn add_lookalikes(
     score: &mut Score,
 ) {
     let before = &text[..start];
-    if before.ends_with(b"://") || is_password_of_url(before) {
+    let in_url = before.ends_with(b"://") || is_password_of_url(before);
+    if in_url && !is_user_again(&text[end..]) {
         score.add(Rule::UrlUserinfo);
     }
     let is_repository_user =
@@ -278,14 +281,22 @@ fn add_lookalikes(
     }
 }
 
-/// `scheme://user:password` right before the `@`.
+/// Whether what stands behind a would-be host ends in another `@`: then it is none, but part of the
+/// user's name or password (the last one counts: WHATWG URL, authority state).
+fn is_user_again(behind: &[u8]) -> bool {
+    let goes_on = |byte: &&u8| byte.is_ascii_graphic() && !b"/?#\"'<>\\,".contains(byte);
+    matches!(behind.first(), Some(b':' | b'@'))
+        && behind.iter().take(EMAIL_LOCAL_BYTES_MAX).take_while(goes_on).any(|byte| *byte == b'@')
+}
+
+/// `scheme://user:password` right before the `@`; the user may be an address, or what took its place.
 fn is_password_of_url(before: &[u8]) -> bool {
     let Some(before) = before.strip_suffix(b":") else { return false };
     let len = before
         .iter()
         .rev()
-        .take(EMAIL_LOCAL_BYTES_MAX)
-        .take_while(|byte| byte.is_ascii_alphanumeric() || b"._-%+".contains(byte))
+        .take(EMAIL_LOCAL_BYTES_MAX + EMAIL_DOMAIN_BYTES_MAX)
+        .take_while(|byte| byte.is_ascii_alphanumeric() || b"._-%+@[]:*".contains(byte))
         .count();
     before[..before.len() - len].ends_with(b"://")
 }
