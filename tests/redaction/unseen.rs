@@ -367,6 +367,13 @@ Ravi,‹p:7021234568›"}"#,
     ("IN", r"amqp://‹e:asha%40gmail.com›:pw@mq:5672"),
     ("IN", r"smtp://‹e:asha%40gmail.com›:pw@smtp.gmail.com:587 tried"),
     ("IN", r"imap://‹e:asha%40gmail.com›@mail.host/ tried, postgres://app:pw@db.cazo.de/crm"),
+    // Numbers as names of people.
+    ("IN", r#"{"username":"‹p:9876543210›","login":"‹p:919876543210›","by":"‹p:98765 43210›"}"#),
+    ("IN", r#"{"customers":{"‹p:9876543210›":{"visits":3},"42":{"visits":1}}}"#),
+    ("IN", r"'‹p:9876543210›' is not a valid phone"),
+    ("IN", r#"{"user":"1763877600","customer":"5012345678","user_id":"9876543210"}"#),
+    ("DE", r#"{"user":"1763877600","customer":"3012345678"}, customer 4711123456 not found"#),
+    ("US", r#"{"customer":"4155552671"}, user 4155552671 logged in"#),
 ];
 
 /// The line, and what is left of it, with placeholders.

@@ -68,6 +68,7 @@ pub(super) enum Rule {
     Forced,
     AreaInBrackets,
     NumberShapeLoose,
+    PersonMobile,
 }
 
 /// How a policy reads scores: a candidate at or above the threshold is redacted.
@@ -77,7 +78,7 @@ pub(super) const THRESHOLD_STRICT: i16 = 20;
 
 impl Rule {
     /// Every rule, in the order of the bits.
-    pub(super) const ALL: [Self; 62] = [
+    pub(super) const ALL: [Self; 63] = [
         Self::PlusValid,
         Self::PlusPossible,
         Self::PlusOther,
@@ -140,6 +141,7 @@ impl Rule {
         Self::Forced,
         Self::AreaInBrackets,
         Self::NumberShapeLoose,
+        Self::PersonMobile,
     ];
 
     /// Name and weight.
@@ -207,6 +209,7 @@ impl Rule {
             Self::Forced => ("forced", 200),
             Self::AreaInBrackets => ("area_in_brackets", 15),
             Self::NumberShapeLoose => ("number_shape_loose", -10),
+            Self::PersonMobile => ("person_mobile", 30),
         }
     }
 

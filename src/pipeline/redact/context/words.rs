@@ -159,9 +159,10 @@ fn ends_sentence(between: &[u8]) -> bool {
 
 /// What the words behind `at` say of the number before it.
 pub(in crate::pipeline::redact) fn cue_behind(text: &[u8], at: usize) -> Option<Rule> {
-    let mut at = at;
+    // An apostrophe is part of words; here it closes the value.
+    let mut at = at + usize::from(text.get(at) == Some(&b'\''));
     let mut saw_own = false;
-    for index in 0..4 {
+    for index in 0..5 {
         let gap = text[at..].iter().take(4).take_while(|byte| !is_word(**byte)).count();
         let between = &text[at..at + gap];
         if gap > 3 || between.iter().any(|byte| !matches!(byte, b' ' | b')' | b'"' | b'\'')) {

@@ -329,9 +329,6 @@ impl Gate {
                     && is_bare(record, first, last)
                     && closing != b' '
             }
-            FieldClass::Person => {
-                BARE_MAX < threshold && is_bare(record, first, last) && closing != b' '
-            }
             _ => false,
         }
     }

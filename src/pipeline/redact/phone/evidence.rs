@@ -1,5 +1,9 @@
 //! The evidence for and against groups of digits being a phone number.
 
+use super::marks::{
+    ends_with_ignore_case, exit_code_len, extension_end, first_plus, glued_word, is_currency_end,
+    is_currency_start, is_messenger_device,
+};
 use super::run::{Link, Run};
 use super::{Candidate, DIGITS_MAX, Place, shape};
 use crate::pipeline::redact::context::{
@@ -11,7 +15,8 @@ use crate::pipeline::redact::rules::{Rule, Score};
 
 /// More letters than these make a text prose, whatever its field is called.
 const FIELD_LETTERS_MAX: usize = 24;
-const EXTENSION_DIGITS_MAX: usize = 6;
+/// Shorter numbers of people are as often their ids as their mobile numbers.
+const NAME_DIGITS_MIN: usize = 9;
 
 /// A text and what is known of it as a whole.
 pub(super) struct Source<'a> {
@@ -53,9 +58,13 @@ pub(super) struct Evidence<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct Before {
     score: Score,
+    /// What stands right before it says.
+    neighbour: Option<Rule>,
     plus: bool,
     /// A field or word that says phone: shapes no longer speak against it.
     is_named: bool,
+    /// A field that says person.
+    is_person: bool,
 }
 
 impl<'a> Evidence<'a> {
@@ -68,20 +77,30 @@ impl<'a> Evidence<'a> {
         let at = self.run.groups[start].start;
         let plus = self.has_plus(start);
         let mut score = Score::default();
-        let named = self.add_field(at, plus, &mut score);
+        let field = self.field(at);
+        let named = field == FieldClass::Phone;
+        add_field(field, plus, &mut score);
         if !named {
             self.add_words(at, plus, &mut score);
         }
-        self.add_neighbour_before(start, plus, &mut score);
+        if let Link::Sign(_) = self.run.groups[start].link {
+            score.add(Rule::DigitsBefore);
+        }
+        let neighbour = self.neighbour_before(start, plus);
         let is_named = named
-            || [Rule::WordPhone, Rule::WordPhoneFar, Rule::Scheme].iter().any(|r| score.has(*r));
-        Before { score, plus, is_named }
+            || [Rule::WordPhone, Rule::WordPhoneFar, Rule::Scheme]
+                .iter()
+                .any(|rule| score.has(*rule) || neighbour == Some(*rule));
+        Before { score, neighbour, plus, is_named, is_person: field == FieldClass::Person }
     }
 
     /// The whole evidence on the groups `start..=end`.
     pub(super) fn score(&self, before: Before, start: usize, end: usize) -> Score {
         let mut score = before.score;
         self.add_plan(before, start, end, &mut score);
+        if let Some(rule) = before.neighbour {
+            score.add(rule);
+        }
         self.add_shape(before, start, end, &mut score);
         self.add_neighbour_behind(start, end, before, &mut score);
         score
@@ -161,23 +180,12 @@ impl<'a> Evidence<'a> {
         at.checked_sub(1).is_none_or(|before| !self.text[before].is_ascii_alphanumeric())
     }
 
-    /// Adds what the field says; whether it says phone.
-    fn add_field(&self, at: usize, plus: bool, score: &mut Score) -> bool {
+    /// What the names around the digit at `at` say.
+    fn field(&self, at: usize) -> FieldClass {
         let column = || self.source.has_columns.then(|| column_field(self.text, at)).flatten();
         let headed = || headed_field(self.text, self.source.header?, at);
         let local = local_field(self.text, at).or_else(column).or_else(headed);
-        match local.unwrap_or(self.source.field) {
-            FieldClass::Phone => {
-                score.add(Rule::FieldPhone);
-                return true;
-            }
-            FieldClass::Contact => score.add(Rule::FieldContact),
-            FieldClass::Negative | FieldClass::MessageId if !plus => score.add(Rule::FieldNegative),
-            FieldClass::Email => score.add(Rule::FieldMail),
-            FieldClass::Other if !plus => score.add(Rule::FieldUnknown),
-            _ => {}
-        }
-        false
+        local.unwrap_or(self.source.field)
     }
 
     fn add_words(&self, at: usize, plus: bool, score: &mut Score) {
@@ -192,46 +200,42 @@ impl<'a> Evidence<'a> {
         }
     }
 
-    fn add_neighbour_before(&self, start: usize, plus: bool, score: &mut Score) {
+    /// What stands right before group `start` says.
+    fn neighbour_before(&self, start: usize, plus: bool) -> Option<Rule> {
         let group = self.run.groups[start];
         let text = self.text;
-        if let Link::Sign(_) = group.link {
-            score.add(Rule::DigitsBefore);
-        }
         let at = if plus { first_plus(text, group.start) } else { group.start };
         let before = text[..at].strip_suffix(b"(").unwrap_or(&text[..at]);
         if [&b"wa.me/"[..], b"SIP/", b"sip:", b"tel:", b"sms:", b"phone=", b"/tel/", b"callto:"]
             .iter()
             .any(|scheme| ends_with_ignore_case(before, scheme))
         {
-            score.add(Rule::Scheme);
-            return;
+            return Some(Rule::Scheme);
         }
-        let Some(&last) = before.last() else { return };
+        let &last = before.last()?;
         let joined_word = || {
             let letters = before[..before.len() - 1].iter().rev().take(24);
             let len = letters.take_while(|byte| byte.is_ascii_alphabetic()).count();
             &before[before.len() - 1 - len..before.len() - 1]
         };
         match last {
-            _ if group.link != Link::None => {}
-            b'_' if self.is_messenger_id() => {}
-            b'_' => score.add(Rule::GluedBefore),
+            _ if group.link != Link::None => None,
+            b'_' => (!self.is_messenger_id()).then_some(Rule::GluedBefore),
             byte if byte.is_ascii_alphanumeric() => match glued_word(before) {
-                Some(Cue::Phone) => score.add(Rule::WordPhone),
-                _ => score.add(Rule::GluedBefore),
+                Some(Cue::Phone) => Some(Rule::WordPhone),
+                _ => Some(Rule::GluedBefore),
             },
-            byte if byte >= 0x80 && is_currency_end(before) => score.add(Rule::Amount),
-            b'$' => score.add(Rule::Amount),
-            b'#' => score.add(Rule::NumberShapeLoose),
-            b'/' | b'\\' => score.add(Rule::PathSegment),
+            byte if byte >= 0x80 && is_currency_end(before) => Some(Rule::Amount),
+            b'$' => Some(Rule::Amount),
+            b'#' => Some(Rule::NumberShapeLoose),
+            b'/' | b'\\' => Some(Rule::PathSegment),
             b'-' | b'.' => match joined_word() {
-                [] => {}
-                word if cue_of(word) == Some(Cue::Phone) => score.add(Rule::WordPhone),
-                word if last == b'.' && cue_of(word).is_some() => {}
-                _ => score.add(Rule::JoinedBefore),
+                [] => None,
+                word if cue_of(word) == Some(Cue::Phone) => Some(Rule::WordPhone),
+                word if last == b'.' && cue_of(word).is_some() => None,
+                _ => Some(Rule::JoinedBefore),
             },
-            _ => {}
+            _ => None,
         }
     }
 
@@ -258,11 +262,13 @@ impl<'a> Evidence<'a> {
                 return score.add(Rule::ExitCodePossible);
             }
         }
-        self.add_national(digits, start, end, score);
+        self.add_national(before, digits, (start, end), score);
         if score.has(Rule::NationalGrouped) {
             return;
         }
-        if digits.len() >= 10 && plan::match_international(digits).is_some() {
+        if digits.len() >= 10
+            && let Some(found) = plan::match_international(digits)
+        {
             let is_home = |code| self.place.regions.iter().any(|r| r.calling_code() == code);
             let code = plan::possible_international(digits);
             if !score.has(Rule::NationalValid) && !score.has(Rule::NationalSpecial) {
@@ -270,32 +276,43 @@ impl<'a> Evidence<'a> {
             }
             if code.is_some_and(is_home) && digits.len() > 10 {
                 score.add(Rule::BareHome);
+                if before.is_person && found.number_type == NumberType::Mobile {
+                    score.add(Rule::PersonMobile);
+                }
             }
         }
     }
 
-    fn add_national(&self, digits: &[u8], start: usize, end: usize, score: &mut Score) {
+    fn add_national(
+        &self,
+        before: Before,
+        digits: &[u8],
+        (start, end): (usize, usize),
+        score: &mut Score,
+    ) {
         let mut groups = [0; super::run::GROUPS_MAX];
         for (len, group) in groups.iter_mut().zip(&self.run.groups[start..=end]) {
             *len = group.len();
         }
         let groups = &groups[..=end - start];
         // The best of all regions counts, not their sum.
-        let mut best: Option<(Rule, bool)> = None;
+        let mut best: Option<National> = None;
         for &region in self.place.regions {
             let found = national(region, digits, groups);
             best = std::cmp::max_by_key(best, found, |found| {
-                found.map(|(rule, has_trunk)| (rule.weight(), has_trunk))
+                found.map(|found| (found.rule.weight(), found.has_trunk, found.is_mobile))
             });
-            if matches!(best, Some((Rule::NationalGrouped, _))) {
+            if best.is_some_and(|best| best.rule == Rule::NationalGrouped) {
                 break;
             }
         }
-        if let Some((rule, has_trunk)) = best {
-            score.add(rule);
-            if has_trunk {
-                score.add(Rule::NationalTrunk);
-            }
+        let Some(National { rule, has_trunk, is_mobile }) = best else { return };
+        score.add(rule);
+        if has_trunk {
+            score.add(Rule::NationalTrunk);
+        }
+        if before.is_person && is_mobile && digits.len() >= NAME_DIGITS_MIN {
+            score.add(Rule::PersonMobile);
         }
     }
 
@@ -416,85 +433,40 @@ impl<'a> Evidence<'a> {
     }
 }
 
-/// What the plan of one region says, and whether a trunk prefix was dialled.
-fn national(region: Region, digits: &[u8], groups: &[usize]) -> Option<(Rule, bool)> {
+fn add_field(field: FieldClass, plus: bool, score: &mut Score) {
+    match field {
+        FieldClass::Phone => score.add(Rule::FieldPhone),
+        FieldClass::Contact => score.add(Rule::FieldContact),
+        FieldClass::Negative | FieldClass::MessageId if !plus => score.add(Rule::FieldNegative),
+        FieldClass::Email => score.add(Rule::FieldMail),
+        FieldClass::Other if !plus => score.add(Rule::FieldUnknown),
+        _ => {}
+    }
+}
+
+/// What the plan of one region says.
+#[derive(Clone, Copy)]
+struct National {
+    rule: Rule,
+    /// A trunk prefix was dialled.
+    has_trunk: bool,
+    is_mobile: bool,
+}
+
+fn national(region: Region, digits: &[u8], groups: &[usize]) -> Option<National> {
     let Some(found) = plan::match_national(region, digits) else {
-        return plan::possible_national(region, digits).then_some((Rule::NationalPossible, false));
+        let rule = Rule::NationalPossible;
+        return plan::possible_national(region, digits).then_some(National {
+            rule,
+            has_trunk: false,
+            is_mobile: false,
+        });
     };
+    let is_mobile = found.number_type == NumberType::Mobile;
     if groups.len() > 1 && plan::grouping_fits(region, groups) {
-        return Some((Rule::NationalGrouped, false));
+        return Some(National { rule: Rule::NationalGrouped, has_trunk: false, is_mobile });
     }
     let is_personal = !matches!(found.number_type, NumberType::Other);
     let rule = if is_personal { Rule::NationalValid } else { Rule::NationalSpecial };
-    Some((rule, found.national_start > 0))
-}
-
-/// Where the number that begins with the digit at `at` begins with its plus: `+49`, `+(49`.
-fn first_plus(text: &[u8], at: usize) -> usize {
-    let before = &text[..at];
-    for plus in [&b"+"[..], b"+(", b"+ ", b"+ ("] {
-        if before.ends_with(plus) {
-            return at - plus.len();
-        }
-    }
-    at
-}
-
-/// Digits of the exit code that `digits` begin with: 00 (ITU), 011 (North America).
-fn exit_code_len(digits: &[u8]) -> u8 {
-    if digits.starts_with(b"00") {
-        2
-    } else if digits.starts_with(b"011") {
-        3
-    } else {
-        0
-    }
-}
-
-/// Where the extension behind a number ends: ` x12`, ` ext. 12`, `;ext=12`, ` extn 12`, ` #12`.
-fn extension_end(text: &[u8], at: usize) -> usize {
-    let rest = &text[at..text.len().min(at + 20)];
-    let spaces = rest.iter().take_while(|byte| matches!(byte, b' ' | b',' | b';')).count();
-    let behind = &rest[spaces..];
-    let mark = EXTENSION_MARKS
-        .iter()
-        .find(|mark| behind.len() >= mark.len() && behind[..mark.len()].eq_ignore_ascii_case(mark));
-    let Some(mark) = mark else { return at };
-    let behind = &behind[mark.len()..];
-    let signs =
-        behind.iter().take(2).take_while(|b| matches!(b, b'.' | b' ' | b':' | b'=')).count();
-    let digits = behind[signs..].iter().take_while(|byte| byte.is_ascii_digit()).count();
-    let end = at + spaces + mark.len() + signs + digits;
-    let is_glued = text.get(end).is_some_and(u8::is_ascii_alphanumeric);
-    if digits == 0 || digits > EXTENSION_DIGITS_MAX || is_glued { at } else { end }
-}
-
-const EXTENSION_MARKS: [&[u8]; 8] =
-    [b"extension", b"extn", b"ext", b"durchwahl", b"poste", b"int.", b"x", b"#"];
-
-fn ends_with_ignore_case(text: &[u8], suffix: &[u8]) -> bool {
-    text.len() >= suffix.len() && text[text.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
-}
-
-/// The cue that a word glued to the digits gives: `Tel0301234`.
-fn glued_word(before: &[u8]) -> Option<Cue> {
-    let len = before.iter().rev().take(24).take_while(|byte| byte.is_ascii_alphabetic()).count();
-    let word = &before[before.len() - len..];
-    (len >= 2).then(|| cue_of(word)).flatten()
-}
-
-/// `:12@s.whatsapp.net` behind a number: the device of a messenger id.
-fn is_messenger_device(behind: &[u8]) -> bool {
-    let digits = behind[1..].iter().take(4).take_while(|byte| byte.is_ascii_digit()).count();
-    digits > 0 && behind[1 + digits..].starts_with(b"@s.whatsapp.net")
-}
-
-const CURRENCIES: [&str; 7] = ["€", "£", "₹", "¥", "₽", "₩", "₺"];
-
-fn is_currency_end(text: &[u8]) -> bool {
-    CURRENCIES.iter().any(|sign| text.ends_with(sign.as_bytes()))
-}
-
-fn is_currency_start(text: &[u8]) -> bool {
-    CURRENCIES.iter().chain(["°", "²"].iter()).any(|sign| text.starts_with(sign.as_bytes()))
+    Some(National { rule, has_trunk: found.national_start > 0, is_mobile })
 }

@@ -4,6 +4,7 @@
 //! India): the field, the words and the neighbours decide, the plan refines.
 
 mod evidence;
+mod marks;
 mod run;
 mod shape;
 
