@@ -374,6 +374,13 @@ Ravi,‹p:7021234568›"}"#,
     ("IN", r#"{"user":"1763877600","customer":"5012345678","user_id":"9876543210"}"#),
     ("DE", r#"{"user":"1763877600","customer":"3012345678"}, customer 4711123456 not found"#),
     ("US", r#"{"customer":"4155552671"}, user 4155552671 logged in"#),
+    // International numbers as parts of names.
+    ("IN", r"POST /otp/‹p:+919876543210›/verify 200"),
+    ("DE", r#"{"path":"/lookup/‹p:+14155552671›","session":"session-‹p:+919876543210›"}"#),
+    ("IN", r#"{"key":"otp_‹p:+919876543210›","lock":"‹p:+919876543210›_1790000000"}"#),
+    ("US", r#"{"file":"sms_‹p:+919876543210›.json","doc":"‹p:+919876543210›.pdf"}"#),
+    ("IN", r"GET /otp/‹p:%2B919876543210›/verify lock ‹p:+919876543210›-1790000000"),
+    ("IN", r"a_+1 b/+123456789012345 2026-11-23T10:15:30+05:30_x diff +1234567_"),
 ];
 
 /// The line, and what is left of it, with placeholders.

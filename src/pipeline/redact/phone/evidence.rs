@@ -5,7 +5,7 @@ use super::marks::{
     is_currency_start, is_messenger_device,
 };
 use super::run::{Link, Run};
-use super::{Candidate, DIGITS_MAX, Place, shape};
+use super::{Candidate, DIGITS_MAX, DIGITS_MIN, Place, shape};
 use crate::pipeline::redact::context::{
     Cue, FieldClass, column_field, cue_before, cue_behind, cue_of, headed_field, header_of,
     is_asked, is_beside_person, local_field,
@@ -17,6 +17,10 @@ use crate::pipeline::redact::rules::{Rule, Score};
 const FIELD_LETTERS_MAX: usize = 24;
 /// Shorter numbers of people are as often their ids as their mobile numbers.
 const NAME_DIGITS_MIN: usize = 9;
+
+/// Marks of an id that say nothing against a plus and a valid number: `/otp/+919876543210/verify`,
+/// `sms_+919876543210.json`. Ids have no plus.
+const IDLE_BESIDE_PLUS: [Rule; 3] = [Rule::PathSegment, Rule::JoinedBefore, Rule::GluedBefore];
 
 /// A text and what is known of it as a whole.
 pub(super) struct Source<'a> {
@@ -98,7 +102,9 @@ impl<'a> Evidence<'a> {
     pub(super) fn score(&self, before: Before, start: usize, end: usize) -> Score {
         let mut score = before.score;
         self.add_plan(before, start, end, &mut score);
-        if let Some(rule) = before.neighbour {
+        if let Some(rule) = before.neighbour
+            && !(score.has(Rule::PlusValid) && IDLE_BESIDE_PLUS.contains(&rule))
+        {
             score.add(rule);
         }
         self.add_shape(before, start, end, &mut score);
@@ -350,8 +356,11 @@ impl<'a> Evidence<'a> {
 
     fn add_neighbour_behind(&self, start: usize, end: usize, before: Before, score: &mut Score) {
         let at = self.run.groups[end].end;
+        let plus_valid = score.has(Rule::PlusValid);
         if let Some(next) = self.run.groups.get(end + 1) {
             match next.link {
+                // `+919876543210-1790000000`: another number, not the rest of this one.
+                Link::Sign(_) if plus_valid && start == end && next.len() >= DIGITS_MIN => {}
                 Link::Sign(_) => score.add(Rule::DigitsBehind),
                 Link::Space if next.blocked => {}
                 Link::Space if !before.is_named && !before.plus => {
@@ -366,12 +375,14 @@ impl<'a> Evidence<'a> {
         match next {
             b'@' => self.add_user_at(start, end, &behind[1..], score),
             b':' if is_messenger_device(behind) => score.add(Rule::MessengerId),
+            b'_' if plus_valid => {}
             b'_' => score.add(Rule::GluedBehind),
             byte if byte.is_ascii_alphabetic() && extension_end(self.text, at) == at => {
                 score.add(Rule::GluedBehind);
             }
             b'%' | b'$' => score.add(Rule::Amount),
             byte if byte >= 0x80 && is_currency_start(behind) => score.add(Rule::Amount),
+            b'-' | b'.' | b'/' if plus_valid => {}
             b'-' | b'.' if behind.get(1).is_some_and(u8::is_ascii_alphanumeric) => {
                 score.add(Rule::JoinedBehind);
             }
