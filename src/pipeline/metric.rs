@@ -74,6 +74,8 @@ metrics! {
     RedactionRules, "blotter_redaction_rules_total", Counter, ["rule"];
     #[doc = "Records masked strictly because they could not be fully scanned, by reason."]
     RecordsMasked, "blotter_records_masked_total", Counter, ["reason"];
+    #[doc = "Records whose key (key) or one of whose headers (headers) is no text: a token of all its bytes, for headers a placeholder, stands there."]
+    PartsNotText, "blotter_parts_not_text_total", Counter, ["part"];
     #[doc = "Values, keys and headers over the limits even when masked: nothing of them is left."]
     RecordsTruncated, "blotter_records_truncated_total", Counter, [];
     #[doc = "Records sent to the dead letters, by reason."]

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use blotter::pipeline::ingest::{Ingest, IngestRules};
-use blotter::pipeline::record::{SourceRecord, TenantId, Timestamp, TopicPartition};
+use blotter::pipeline::record::{Header, SourceRecord, TenantId, Timestamp, TopicPartition};
 use blotter::pipeline::redact::keyring::{KeyEncryptionKey, Keyring, KeyringFile};
 use blotter::pipeline::redact::policy::Policy;
 use blotter::pipeline::redact::{
@@ -138,6 +138,41 @@ fn a_thousand_sessions_keyed_by_number_stay_a_thousand() {
     let other = TenantId::new("other").unwrap();
     assert_eq!(token("+91 98765 43210", &acme), token("+919876543210", &acme));
     assert_ne!(token("+919876543210", &other), token("+919876543210", &acme));
+}
+
+#[test]
+fn a_thousand_binary_keys_stay_a_thousand() {
+    let at = TopicPartition::new("t", 0);
+    let acme = TenantId::new("acme").unwrap();
+    let mut redactor = Redactor::new(policy("{}")).with_keyring(Arc::new(keyring(&acme)));
+    let (ingest, mut buffer) = (Ingest::new(IngestRules::default()), RecordBuffer::default());
+    let headers = [Header { name: "seq", value: Some(&[0, 0, 1, 0xFE]) }];
+    let mut redact = |key: &[u8]| {
+        let record = SourceRecord {
+            topic_partition: &at,
+            offset: 1,
+            timestamp: Timestamp::from_millis(1),
+            key: Some(key),
+            value: Some(br#"{"tenant":"acme","msg":"done"}"#),
+            headers: &headers,
+        };
+        let log = ingest.parse(&record);
+        let redacted =
+            RedactedRecord::new(&record, &log, &mut redactor, &mut buffer).expect("keys are there");
+        assert!(matches!(redacted.report().headers.disposition, Disposition::NotText(_)));
+        let header = redacted.headers().next().expect("the header stays");
+        assert_eq!((header.name, header.value), ("seq", Some(b"[redacted]".as_slice())));
+        (redacted.key().expect("a key stays").to_vec(), redacted.report().key)
+    };
+    let mut keys = HashSet::new();
+    for number in 9_876_543_000_i64..9_876_544_000 {
+        let (key, report) = redact(&number.to_be_bytes());
+        assert!(matches!(report.disposition, Disposition::NotText(_)), "{report:?}");
+        assert!(key.starts_with(b"[redacted:a:"), "{}", String::from_utf8_lossy(&key));
+        assert_eq!(redact(&key).0, key, "changes when redacted again");
+        keys.insert(key);
+    }
+    assert_eq!(keys.len(), 1_000);
 }
 
 /// What a record known by a number looks like, once with a member, once with a pair of logfmt.

@@ -2,7 +2,7 @@
 //! or number where a JSON number was.
 
 use super::canonical;
-use super::finding::{EntityKind, Finding, Scope, Surface};
+use super::finding::{EntityKind, Finding, Report, Scope, Surface};
 use super::identity::Identity;
 use super::keyring::{KeyKind, KeyUnavailable, Keyring, MissingEpoch};
 use super::policy::{Action, Place, Rules};
@@ -32,6 +32,14 @@ pub enum KeyUse {
     /// A token was asked for and its key is destroyed or there is no keyring: a placeholder stands
     /// there instead.
     Unavailable,
+}
+
+impl KeyUse {
+    /// Counts it in `report`.
+    pub(super) fn count(self, report: &mut Report) {
+        report.default_keys += u32::from(self == Self::Default);
+        report.unavailable_keys += u32::from(self == Self::Unavailable);
+    }
 }
 
 impl Replacer<'_> {

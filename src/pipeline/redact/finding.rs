@@ -125,6 +125,22 @@ pub struct Finding {
     pub score: i16,
 }
 
+impl Finding {
+    /// All of `bytes`, whatever they are.
+    pub(super) fn whole(bytes: &[u8]) -> Self {
+        Self {
+            kind: EntityKind::Opaque,
+            start: 0,
+            end: bytes.len(),
+            value: bytes.to_vec(),
+            position: Position::default(),
+            quote: Vec::new(),
+            rules: 0,
+            score: 0,
+        }
+    }
+}
+
 impl fmt::Debug for Finding {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -222,7 +238,8 @@ pub enum Disposition {
     Redacted,
     /// The bytes could not be scanned whole: every digit run and address-like piece is gone.
     StrictMasked(StrictReason),
-    /// Not text at all, by the name of its format; the output is empty.
+    /// Not text at all, by the name of its format; of a key a token is left, of a header a
+    /// placeholder, of anything else nothing.
     NotText(&'static str),
     /// A token was needed and no key epoch covers the record's time; the output is empty.
     MissingKeyEpoch,
@@ -246,10 +263,12 @@ pub struct Report {
 }
 
 impl Report {
-    /// Adds the counts of another part of the same record; of the dispositions the last one that is
-    /// not clean stays.
+    /// Adds the counts of another part of the same record; of the dispositions the first one stays
+    /// that is more than redacted.
     pub fn absorb(&mut self, other: &Self) {
-        if other.disposition != Disposition::Clean {
+        if matches!(self.disposition, Disposition::Clean | Disposition::Redacted)
+            && other.disposition != Disposition::Clean
+        {
             self.disposition = other.disposition;
         }
         for (sums, counts) in self.found.iter_mut().zip(&other.found) {

@@ -12,7 +12,7 @@ pub struct RecordReport {
     pub value: Report,
     /// The key.
     pub key: Report,
-    /// All headers, names and values: counts added up, the last disposition that was not clean.
+    /// All headers, names and values, see [`Report::absorb`].
     pub headers: Report,
 }
 

@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use super::action::{KeyUse, Replacer};
+use super::action::Replacer;
 use super::engine::{Engine, Settings, merge};
-use super::finding::{Disposition, Finding, Partial, Report, Scope, StrictReason};
+use super::finding::{
+    Disposition, EntityKind, Finding, Partial, Report, Scope, StrictReason, Surface,
+};
 use super::keyring::{Keyring, MissingEpoch};
 use super::not_text::not_text;
 use super::partial::add_fragments;
 use super::phone::DIGITS_MIN;
 use super::policy::{Policy, Rules};
 use super::rewrite::{Edit, input_span, rewrite};
+use super::token::{kind_name, write_placeholder};
 use crate::pipeline::limits::REDACTION_ROUNDS_MAX;
 
 /// Takes e-mail addresses and phone numbers out of bytes. Reuses its buffers: keep one per thread.
@@ -140,7 +143,7 @@ impl Work {
         let is_short = input.len() <= rules.policy().caps().record_bytes;
         let is_plain = is_short && self.engine.gate.read(input);
         if let Some(name) = (!is_plain).then(|| not_text(input)).flatten() {
-            return Report { disposition: Disposition::NotText(name), ..Report::default() };
+            return self.replace_whole(scope, rules, input, Disposition::NotText(name), out);
         }
         let result = if !is_short {
             Err(StrictReason::TooLong.into())
@@ -156,19 +159,51 @@ impl Work {
         result.unwrap_or_else(|failure| {
             out.clear();
             self.findings.clear();
-            let truncated = matches!(failure, Failure::Strict(StrictReason::TooLong));
-            let disposition = match failure {
+            match failure {
                 Failure::Strict(reason) => {
-                    out.extend_from_slice(b"[redacted]");
-                    Disposition::StrictMasked(reason)
+                    let truncated = matches!(reason, StrictReason::TooLong);
+                    let masked = Disposition::StrictMasked(reason);
+                    let report = self.replace_whole(scope, rules, input, masked, out);
+                    Report { truncated, ..report }
                 }
-                Failure::MissingEpoch(missing) => {
-                    self.missing_epoch = Some(missing);
-                    Disposition::MissingKeyEpoch
-                }
-            };
-            Report { disposition, truncated, ..Report::default() }
+                Failure::MissingEpoch(missing) => self.wait_for(missing),
+            }
         })
+    }
+
+    /// Writes what stands for an `input` of which nothing may be left, for the reason that
+    /// `disposition` gives. Keys tell records apart (a compacted topic keeps one of each), so theirs
+    /// is a token of all their bytes; of a value that is no text there is nothing to write.
+    fn replace_whole(
+        &mut self,
+        scope: &Scope<'_>,
+        rules: Rules<'_>,
+        input: &[u8],
+        disposition: Disposition,
+        out: &mut Vec<u8>,
+    ) -> Report {
+        let mut report = Report { disposition, ..Report::default() };
+        match (scope.surface, disposition) {
+            (Surface::Key, _) => {}
+            (Surface::Value | Surface::Identity, Disposition::NotText(_)) => return report,
+            (Surface::Header(_) | Surface::Value | Surface::Identity, _) => {
+                write_placeholder(kind_name(EntityKind::Opaque, rules.policy()), out);
+                return report;
+            }
+        }
+        let replacer = Replacer { rules, keyring: self.keyring.as_deref(), scope: *scope };
+        match replacer.write(&Finding::whole(input), &[], out) {
+            Ok(used) => {
+                used.count(&mut report);
+                report
+            }
+            Err(missing) => self.wait_for(missing),
+        }
+    }
+
+    fn wait_for(&mut self, missing: MissingEpoch) -> Report {
+        self.missing_epoch = Some(missing);
+        Report { disposition: Disposition::MissingKeyEpoch, ..Report::default() }
     }
 
     /// Scans and rewrites what the gate has read until a scan of the output finds nothing: what
@@ -227,11 +262,7 @@ impl Work {
         rewrite(input, &self.findings, out, &mut self.edits, |finding, out| {
             report.add(finding);
             let path = paths.of(finding.start);
-            match replacer.write(finding, &path, out)? {
-                KeyUse::None | KeyUse::Own => {}
-                KeyUse::Default => report.default_keys += 1,
-                KeyUse::Unavailable => report.unavailable_keys += 1,
-            }
+            replacer.write(finding, &path, out)?.count(&mut report);
             Ok(())
         })
         .map_err(Failure::MissingEpoch)?;

@@ -322,6 +322,10 @@ fn count(
         tally.add(Metric::Redactions, &labels, u64::from(found.count));
     }
     tally.add(Metric::DefaultKeyTokens, &[], u64::from(report.default_keys()));
+    for (part, name) in [(&report.key, "key"), (&report.headers, "headers")] {
+        let is_no_text = matches!(part.disposition, Disposition::NotText(_));
+        tally.add(Metric::PartsNotText, &[name], u64::from(is_no_text));
+    }
     for part in report.parts() {
         if let Disposition::StrictMasked(reason) = part.disposition {
             tally.add(Metric::RecordsMasked, &[reason.name()], 1);
