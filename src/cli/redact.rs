@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{self, BufRead, BufReader, BufWriter, IsTerminal, Write};
+use std::io::{self, BufRead, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -103,9 +103,8 @@ pub(super) fn run(common: &Common, arguments: &RedactArguments) -> Result<Exit, 
     }
     let mut lens = arguments.rules.lens(&settings, Arc::clone(&settings.policy))?;
     let output = BufWriter::with_capacity(BUFFER_BYTES, io::stdout().lock());
-    let interactive = stdin.is_terminal() || io::stdout().is_terminal();
     let mut counts = Counts::default();
-    let end = filter(&mut lens, &arguments.rules.source(), input, output, interactive, &mut counts);
+    let end = filter(&mut lens, &arguments.rules.source(), input, output, &mut counts);
     match end {
         Err(Stop::Input(error)) => return Err(Failure::io("stdin", &error)),
         Err(Stop::Output(error)) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -157,7 +156,6 @@ fn filter(
     source: &Source,
     mut input: BufReader<impl io::Read>,
     mut output: impl Write,
-    interactive: bool,
     counts: &mut Counts,
 ) -> Result<(), Stop> {
     let (mut line, mut out) = (Vec::new(), Vec::new());
@@ -177,7 +175,8 @@ fn filter(
             Disposition::Clean | Disposition::Redacted | Disposition::MissingKeyEpoch => {}
         }
         output.write_all(&out).and_then(|()| output.write_all(end)).map_err(Stop::Output)?;
-        if interactive {
+        // The next line may be long in coming.
+        if memchr::memchr(b'\n', input.buffer()).is_none() {
             output.flush().map_err(Stop::Output)?;
         }
     }

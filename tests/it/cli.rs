@@ -247,6 +247,27 @@ fn redact_keeps_lines_and_their_ends() {
     assert_eq!(home.pipe(&["redact"], b"").stdout, "");
 }
 
+/// `tail -f x | blotter redact | grep`: a line is out before the next one has come.
+#[test]
+fn redact_passes_a_line_on_at_once() {
+    let home = Home::new();
+    let mut child = home.command(["redact"]).stdin(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let (sender, lines) = std::sync::mpsc::channel();
+    let reader = thread::spawn(move || {
+        stdout.lines().try_for_each(|line| sender.send(line.unwrap())).unwrap();
+    });
+    for half in ["from a@example.com\nto b@exa", "mple.com\n"] {
+        stdin.write_all(half.as_bytes()).unwrap();
+        let line = lines.recv_timeout(std::time::Duration::from_secs(20)).unwrap();
+        assert!(["from [email]", "to [email]"].contains(&line.as_str()), "{line}");
+    }
+    drop(stdin);
+    reader.join().unwrap();
+    assert!(child.wait().unwrap().success());
+}
+
 #[test]
 fn redact_takes_regions_and_policies() {
     let home = Home::new();
