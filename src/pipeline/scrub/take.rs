@@ -341,7 +341,9 @@ fn look_for_leaks(tally: &mut Tally, policy: &Policy, redacted: &RedactedRecord<
     let mut all = 0_u32;
     let rules = policy.rules(&redacted.topic_partition().topic, redacted.tenant());
     let is_allowed = |value: &str| rules.allows_email(value) || rules.allows_phone(value);
-    for part in [redacted.key(), redacted.value()].into_iter().flatten() {
+    let headers =
+        redacted.headers().flat_map(|header| [Some(header.name.as_bytes()), header.value]);
+    for part in headers.chain([redacted.key(), redacted.value()]).flatten() {
         let found = leaks(part, is_allowed);
         tally.add(Metric::LeaksFound, &["email"], found.emails.into());
         tally.add(Metric::LeaksFound, &["phone"], found.phones.into());
@@ -389,4 +391,36 @@ fn session_tag(redacted: &RedactedRecord<'_>, keyring: Option<&Keyring>) -> Opti
     let key = keyring?.key(redacted.tenant(), KeyKind::Session, redacted.timestamp()).ok()?;
     let mac = key.mac(session.as_bytes());
     Some(SessionTag(mac.first_chunk().copied().expect("a MAC has 32 bytes")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::ingest::{Ingest, IngestRules};
+    use crate::pipeline::record::Header;
+    use crate::pipeline::redact::{RawPolicy, RecordBuffer, Redactor};
+
+    #[test]
+    fn the_sentinel_looks_at_headers_too() {
+        let allowed = r#"{"allow":{"emails":["asha@gmail.com"]}}"#;
+        let raw: RawPolicy = serde_json::from_str(allowed).unwrap();
+        let mut redactor = Redactor::new(Policy::new(&raw).unwrap());
+        let at = TopicPartition::new("t", 0);
+        let headers = [Header { name: "from", value: Some(b"asha@gmail.com") }];
+        let record = SourceRecord {
+            topic_partition: &at,
+            offset: 0,
+            timestamp: Timestamp::EPOCH,
+            key: None,
+            value: Some(b"done"),
+            headers: &headers,
+        };
+        let (ingest, mut buffer) = (Ingest::new(IngestRules::default()), RecordBuffer::default());
+        let log = ingest.parse(&record);
+        let redacted = RedactedRecord::new(&record, &log, &mut redactor, &mut buffer).unwrap();
+        let mut tally = Tally::default();
+        let mut look = |policy: &Policy| look_for_leaks(&mut tally, policy, &redacted);
+        assert_eq!(look(&Policy::default()), 1, "as if it had got past the engine");
+        assert_eq!(look(redactor.policy()), 0);
+    }
 }
