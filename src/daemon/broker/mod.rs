@@ -265,12 +265,20 @@ pub struct BrokerError {
     pub operation: &'static str,
     /// The client's own words.
     pub detail: String,
+    /// The output it failed for, when the client names one; partition -1 when it has not chosen one.
+    pub output: Option<TopicPartition>,
 }
 
 impl BrokerError {
     /// An error of `operation`.
     pub fn new(kind: BrokerErrorKind, operation: &'static str, detail: impl Into<String>) -> Self {
-        Self { kind, operation, detail: detail.into() }
+        Self { kind, operation, detail: detail.into(), output: None }
+    }
+
+    /// The same error, for a record sent to `output`.
+    #[must_use]
+    pub fn at(self, output: TopicPartition) -> Self {
+        Self { output: Some(output), ..self }
     }
 }
 

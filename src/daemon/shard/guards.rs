@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::hold::unless_it_ends;
 use super::partition::{Phase, Until};
 use super::recovery::Mode;
 use super::{Shard, Stop};
@@ -128,51 +129,6 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         )
     }
 
-    /// Pauses what the stage asks to be paused.
-    pub(super) fn apply_pauses(&mut self) -> Result<(), BrokerError> {
-        self.pause_requests.extend(self.stage.pauses());
-        for (topic_partition, request) in std::mem::take(&mut self.pause_requests) {
-            if self.partitions.get(&topic_partition).is_some_and(super::Partition::is_running) {
-                self.pause(&topic_partition, request, Until::Rebuilt)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Stops reading a partition whose state stays whole.
-    pub(super) fn pause(
-        &mut self,
-        topic_partition: &TopicPartition,
-        stop: PartitionStop,
-        until: Until,
-    ) -> Result<(), BrokerError> {
-        self.broker.pause(topic_partition).or_else(unless_it_ends)?;
-        self.hold(topic_partition, stop, true, until);
-        Ok(())
-    }
-
-    /// Tries stopped and paused partitions again.
-    pub(super) fn retry_held(&mut self) -> Result<(), BrokerError> {
-        if !matches!(self.mode, Mode::Running) {
-            return Ok(());
-        }
-        let monotonic = self.clock.monotonic();
-        let mut again = Vec::new();
-        for (topic_partition, partition) in &mut self.partitions {
-            match &partition.phase {
-                Phase::Held(hold) if hold.retry_at <= monotonic && hold.state_kept => {
-                    again.push((topic_partition.clone(), partition.position));
-                }
-                Phase::Held(hold) if hold.retry_at <= monotonic => partition.restart(None),
-                _ => {}
-            }
-        }
-        for (topic_partition, position) in again {
-            self.start(&topic_partition, position)?;
-        }
-        Ok(())
-    }
-
     /// A partition with lag that gives nothing for long: the client is stuck.
     pub(super) fn watch_stalls(&self) -> Result<(), BrokerError> {
         let monotonic = self.clock.monotonic();
@@ -242,8 +198,4 @@ fn failed(topic_partition: &TopicPartition, reason: &'static str, detail: &str) 
         detail: format!("{topic_partition} can't be read: {detail}"),
         command: "blotter topics check".to_owned(),
     }
-}
-
-fn unless_it_ends(error: BrokerError) -> Result<(), BrokerError> {
-    if error.kind.ends_consumer() { Err(error) } else { Ok(()) }
 }

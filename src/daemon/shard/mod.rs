@@ -9,6 +9,8 @@
 mod fault;
 mod guards;
 mod health;
+mod hold;
+mod outputs;
 mod partition;
 mod poison;
 mod rebalance;
@@ -27,6 +29,7 @@ pub use fault::{FaultHook, FaultPoint, MarkerFile, NoFaults};
 pub use health::{HealthCell, ShardHealth};
 pub use stop::{Stop, StopLevel};
 
+use self::outputs::Unwritable;
 use self::partition::{Hold, Partition, Phase, Until};
 use self::poison::Isolation;
 use self::recovery::{Failure, Mode};
@@ -199,6 +202,7 @@ pub struct Shard<B, S, C> {
     isolation: Isolation,
     pause_requests: Vec<(TopicPartition, PauseRequest)>,
     probes: BTreeMap<Ticket, TopicPartition>,
+    unwritable: Unwritable,
     next_ticket: u64,
     failures: u32,
     last_failure: Option<String>,
@@ -227,6 +231,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             isolation: Isolation::default(),
             pause_requests: Vec::new(),
             probes: BTreeMap::new(),
+            unwritable: Unwritable::default(),
             next_ticket: 0,
             failures: 0,
             last_failure: None,
@@ -324,6 +329,9 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             Event::Lookup { ticket, topic_partition, result } => {
                 if let Some(probed) = self.probes.remove(&ticket) {
                     return self.probed(&probed, result.err());
+                }
+                if self.output_probed(ticket, &result) {
+                    return Ok(());
                 }
                 if self.check_answered(ticket, &topic_partition, &result) {
                     return Ok(());
@@ -529,7 +537,8 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
                 partition.holds = partition.holds.saturating_add(1);
                 let pause = self.config.back_off_min.saturating_mul(factor);
                 let retry_at = monotonic + pause.min(self.config.hold_retry_max);
-                partition.phase = Phase::Held(Hold { stop, retry_at, state_kept: true });
+                partition.phase =
+                    Phase::Held(Hold { stop, retry_at, state_kept: true, awaits: None });
                 Ok(())
             }
         }

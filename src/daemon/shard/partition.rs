@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::daemon::broker::Ticket;
 use crate::daemon::restore::Restore;
+use crate::pipeline::record::TopicPartition;
 use crate::pipeline::step::PartitionStop;
 
 /// One assigned partition.
@@ -58,13 +59,17 @@ pub(super) struct Hold {
     pub(super) retry_at: Duration,
     /// Whether the stage still holds its state, so that it may write for it.
     pub(super) state_kept: bool,
+    /// An output that must be there before it is tried again.
+    pub(super) awaits: Option<TopicPartition>,
 }
 
 /// How long a partition is held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Until {
     /// It is tried again after a while.
     Retry,
+    /// It is tried again once this output is there.
+    Writable(TopicPartition),
     /// The stage asked for it: until an operator has acted and the shard is built anew.
     Rebuilt,
 }

@@ -165,7 +165,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             if let Taken::Paused(request) = self.take_record(batch, index, offset, now)? {
                 self.took(topic_partition, first, position);
                 self.pause(topic_partition, request, Until::Rebuilt)?;
-                return self.send_outputs(stop);
+                return self.send_outputs(Some(topic_partition), stop);
             }
             position = offset + 1;
             first.get_or_insert(offset);
@@ -176,15 +176,13 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
                 continue;
             }
             self.took(topic_partition, first.take(), position);
-            if unsent {
-                self.send_outputs(stop)?;
-            }
+            self.send_outputs(Some(topic_partition), stop)?;
             self.commit_when_due(stop)?;
             now = self.clock.now();
         }
         self.took(topic_partition, first, position);
         self.dropped(again);
-        self.send_outputs(stop)
+        self.send_outputs(Some(topic_partition), stop)
     }
 
     /// Notes that records from `first` (if any) up to `position` are in the open transaction.

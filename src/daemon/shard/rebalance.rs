@@ -68,6 +68,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         shown.push(Metric::ConsumerLag.series(&[&topic_partition.topic, &number]));
         self.metrics.withdraw(&shown);
         self.isolation.forget(topic_partition);
+        self.unwritable.forget(topic_partition);
         if let Some(partition) = self.partitions.remove(topic_partition) {
             self.alarm(topic_partition, partition.alarm, false);
         }

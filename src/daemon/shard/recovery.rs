@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
+use super::Shard;
 use super::partition::{Check, Memory, Partition, Phase, Until};
-use super::{Hold, Shard};
 use crate::daemon::broker::{Broker, BrokerError, BrokerErrorKind, LookupFailure, Ticket};
 use crate::daemon::clock::Clock;
 use crate::pipeline::metric::Metric;
@@ -44,8 +44,12 @@ pub(super) struct Failure {
     timed_out: bool,
     /// Whether the same records may be tried again at once.
     immediate: bool,
+    /// The output that could not be written, when the client names it.
+    pub(super) output: Option<TopicPartition>,
+    /// Whether an output that is missing or forbidden would explain it.
+    in_output: bool,
     /// Set when the broker can't be used any more.
-    end: Option<BrokerError>,
+    end: Option<Box<BrokerError>>,
 }
 
 impl Failure {
@@ -57,6 +61,8 @@ impl Failure {
             in_record: false,
             timed_out: false,
             immediate: false,
+            output: None,
+            in_output: false,
             end: None,
         }
     }
@@ -86,8 +92,13 @@ impl From<BrokerError> for Failure {
     fn from(error: BrokerError) -> Self {
         let in_record = error.kind == BrokerErrorKind::RecordRefused;
         let timed_out = error.kind == BrokerErrorKind::TimedOut;
-        let end = (error.kind == BrokerErrorKind::InstanceFenced).then(|| error.clone());
-        Self { in_record, timed_out, end, ..Self::new(error.kind.name(), error.to_string()) }
+        let in_output = matches!(
+            error.kind,
+            BrokerErrorKind::UnknownPartition | BrokerErrorKind::NotAuthorized
+        );
+        let end = (error.kind == BrokerErrorKind::InstanceFenced).then(|| Box::new(error.clone()));
+        let own = Self::new(error.kind.name(), error.to_string());
+        Self { in_record, timed_out, in_output, end, output: error.output, ..own }
     }
 }
 
@@ -108,7 +119,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         self.publish(Metric::Transactions, &[self.config.stage, outcome], 1.0);
         self.publish(Metric::ShardRebuilds, &[self.config.stage, failure.cause], 1.0);
         if let Some(error) = failure.end {
-            return Err(error);
+            return Err(*error);
         }
         let isolating = failure.in_record
             && self.isolation.failed(
@@ -116,7 +127,12 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
                 self.transaction.records,
                 failure.cause,
             );
-        if failure.timed_out && self.failures >= TIME_OUTS_BEFORE_HALVING {
+        let slow = failure.timed_out && self.failures >= TIME_OUTS_BEFORE_HALVING;
+        if slow || failure.in_output {
+            // A client waits for a topic that went away rather than say so.
+            self.suspect_outputs(&failure);
+        }
+        if slow {
             self.isolation.too_slow(&self.transaction.taken, self.transaction.records);
         }
         self.outputs.clear();
@@ -167,7 +183,8 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         }
         if let Mode::Checking { until, .. } = &self.mode {
             let open = |p: &Partition| matches!(p.phase, Phase::Checking(Check::Asked(_)));
-            if *until <= monotonic || !self.partitions.values().any(open) {
+            let waits = self.partitions.values().any(open) || self.unwritable.is_asking();
+            if *until <= monotonic || !waits {
                 return self.resolve();
             }
         }
@@ -248,6 +265,13 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         let topic_partitions: Vec<TopicPartition> = self.partitions.keys().cloned().collect();
         for topic_partition in topic_partitions {
             let Some(partition) = self.partitions.get_mut(&topic_partition) else { continue };
+            if matches!(partition.phase, Phase::Checking(_))
+                && let Some((output, stop)) = self.unwritable.take(&topic_partition)
+            {
+                self.stage.revoke(&topic_partition);
+                self.hold(&topic_partition, stop, false, Until::Writable(output));
+                continue;
+            }
             match &mut partition.phase {
                 Phase::Checking(_) if self.isolation.take_stuck(&topic_partition) => {
                     self.stage.revoke(&topic_partition);
@@ -321,54 +345,6 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
                 self.stage.revoke(topic_partition);
                 partition.restart(None);
             }
-        }
-    }
-
-    /// Stops or pauses one partition; its neighbours go on.
-    pub(super) fn hold(
-        &mut self,
-        topic_partition: &TopicPartition,
-        stop: PartitionStop,
-        state_kept: bool,
-        until: Until,
-    ) {
-        let monotonic = self.clock.monotonic();
-        let Some(partition) = self.partitions.get_mut(topic_partition) else { return };
-        let factor = 1_u32 << partition.holds.min(16);
-        partition.holds = partition.holds.saturating_add(1);
-        let pause = self.config.hold_retry.saturating_mul(factor).min(self.config.hold_retry_max);
-        let retry_at = match until {
-            Until::Retry => monotonic + pause,
-            Until::Rebuilt => Duration::MAX,
-        };
-        let before = partition.alarm.replace(stop.reason);
-        partition.phase = Phase::Held(Hold { stop: stop.clone(), retry_at, state_kept });
-        if !state_kept {
-            partition.memory = None;
-        }
-        if before == Some(stop.reason) {
-            return;
-        }
-        tracing::error!(partition = %topic_partition, reason = stop.reason, detail = stop.detail,
-            command = stop.command, "partition stopped; the others go on");
-        self.alarm(topic_partition, before, false);
-        self.alarm(topic_partition, Some(stop.reason), true);
-    }
-
-    pub(super) fn alarm(
-        &self,
-        topic_partition: &TopicPartition,
-        reason: Option<&'static str>,
-        on: bool,
-    ) {
-        if let Some(reason) = reason {
-            let partition = topic_partition.partition.to_string();
-            let value = if on { 1.0 } else { 0.0 };
-            self.publish(
-                Metric::PartitionStopped,
-                &[&topic_partition.topic, &partition, reason],
-                value,
-            );
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One transaction: outputs, drain, offsets, commit, and only then the state.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::recovery::{Failure, Mode};
@@ -26,6 +27,8 @@ pub(super) struct Transaction {
     pub(super) records: usize,
     /// First and last offset taken, by partition.
     pub(super) taken: BTreeMap<TopicPartition, (i64, i64)>,
+    /// Topics written to, and for which source partition; none when for all of them.
+    pub(super) written: BTreeSet<(Arc<str>, Option<TopicPartition>)>,
     /// When the last one was committed.
     committed_at: Duration,
     /// Whether committing the last one took less than an interval.
@@ -147,7 +150,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         let now = self.clock.now();
         guarded(|| self.stage.close(now, &mut self.outputs))
             .ok_or_else(|| Failure::in_record("panic", "closing the transaction panicked"))?;
-        self.send_outputs(stop)?;
+        self.send_outputs(None, stop)?;
         self.faults.reached(FaultPoint::AfterSend);
         let timeout = self.config.transaction_step_timeout;
         let deliveries =
@@ -189,6 +192,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             partition.fresh = false;
         }
         self.isolation.committed(&self.transaction.taken);
+        self.unwritable.committed();
         self.transaction.reset();
         self.transaction.committed_at = self.clock.monotonic();
         self.failures = 0;
@@ -199,8 +203,13 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         }
     }
 
-    /// Sends everything in the arena; a full queue is back-pressure, never growth.
-    pub(super) fn send_outputs(&mut self, stop: &Stop) -> Result<(), Failure> {
+    /// Sends everything in the arena, which was written for `source` or, without one, for all; a full
+    /// queue is back-pressure, never growth.
+    pub(super) fn send_outputs(
+        &mut self,
+        source: Option<&TopicPartition>,
+        stop: &Stop,
+    ) -> Result<(), Failure> {
         if self.outputs.is_empty() {
             return Ok(());
         }
@@ -209,15 +218,17 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         }
         let deadline = self.clock.monotonic() + self.config.transaction_step_timeout;
         let mut next = 0;
+        let mut topics: Vec<Arc<str>> = Vec::new();
         loop {
             let mut refused = None;
-            let broker = &mut self.broker;
-            next = self.outputs.for_each_from(next, |record| match broker.send(&record) {
-                Ok(()) => true,
-                Err(error) => {
-                    refused = Some(error);
-                    false
+            let (broker, written) = (&mut self.broker, &mut self.transaction.written);
+            next = self.outputs.for_each_from(next, |record| {
+                if !topics.contains(record.topic) {
+                    topics.push(Arc::clone(record.topic));
+                    written.insert((Arc::clone(record.topic), source.cloned()));
                 }
+                refused = broker.send(&record).err();
+                refused.is_none()
             });
             match refused {
                 None => break,

@@ -185,25 +185,29 @@ impl ProducerClient {
         let bytes: usize = request.iter().map(|queued| queued.body.size_bytes()).sum();
         self.queued_bytes -= bytes;
         let deliveries = &mut self.deliveries;
-        line.call("produce", timeout, |state| {
+        let mut to = None;
+        let outcome = line.call("produce", timeout, |state| {
             for queued in request {
-                let partition = match queued.partition {
-                    Some(partition) => partition,
-                    None => state.choose_partition(&queued.topic, queued.body.key.as_deref())?,
-                };
-                let topic_partition = TopicPartition { topic: queued.topic, partition };
+                let topic = Arc::clone(&queued.topic);
+                let unchosen = TopicPartition { topic, partition: queued.partition.unwrap_or(-1) };
+                let topic_partition = to.insert(unchosen);
+                if queued.partition.is_none() {
+                    topic_partition.partition =
+                        state.choose_partition(&queued.topic, queued.body.key.as_deref())?;
+                }
                 let timestamp = Some(queued.timestamp.unwrap_or(state.now));
-                let offset = state.append_transactional(
-                    &handle,
-                    &topic_partition,
-                    timestamp,
-                    queued.body,
-                )?;
+                let offset =
+                    state.append_transactional(&handle, topic_partition, timestamp, queued.body)?;
                 if queued.tracked {
+                    let topic_partition = topic_partition.clone();
                     deliveries.push(Delivery { topic_partition, offset: Some(offset) });
                 }
             }
             Ok(())
+        });
+        outcome.map_err(|error| match to {
+            Some(to) => error.at(to),
+            None => error,
         })
     }
 }

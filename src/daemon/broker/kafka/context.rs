@@ -148,7 +148,7 @@ pub(super) struct DeliveryContext {
 #[derive(Default)]
 pub(super) struct Deliveries {
     delivered: AtomicU64,
-    failure: Mutex<Option<RDKafkaErrorCode>>,
+    failure: Mutex<Option<(RDKafkaErrorCode, TopicPartition)>>,
     tracked: Mutex<Vec<Stored>>,
 }
 
@@ -174,9 +174,14 @@ impl Deliveries {
         self.delivered.load(Ordering::Acquire)
     }
 
-    /// The first failure since `clear`.
-    pub(super) fn failure(&self) -> Option<RDKafkaErrorCode> {
-        *locked(&self.failure)
+    /// Whether a record was not delivered since `clear`.
+    pub(super) fn has_failed(&self) -> bool {
+        locked(&self.failure).is_some()
+    }
+
+    /// The first failure since `clear`, and the record's way.
+    pub(super) fn failure(&self) -> Option<(RDKafkaErrorCode, TopicPartition)> {
+        locked(&self.failure).clone()
     }
 
     /// Where the tracked records were stored, in the order in which they were sent.
@@ -211,9 +216,10 @@ impl ProducerContext for DeliveryContext {
                 }
                 self.deliveries.delivered.fetch_add(1, Ordering::AcqRel);
             }
-            Err((error, _)) => {
+            Err((error, message)) => {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-                locked(&self.deliveries.failure).get_or_insert(code);
+                let to = || TopicPartition::new(message.topic(), message.partition());
+                locked(&self.deliveries.failure).get_or_insert_with(|| (code, to()));
             }
         }
     }

@@ -131,7 +131,9 @@ impl Transactions {
             }
             Err((error, _)) => {
                 let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fail);
-                Err(self.failed_delivery("send", code).into())
+                let topic = Arc::clone(record.topic);
+                let to = TopicPartition { topic, partition: record.partition.unwrap_or(-1) };
+                Err(self.failed_delivery("send", code, to).into())
             }
         }
     }
@@ -154,7 +156,7 @@ impl Transactions {
     pub(super) fn drain(&mut self, timeout: Duration) -> Result<Vec<Delivery>, BrokerError> {
         let producer = self.ready("drain")?;
         let clock = SystemClock::new();
-        while self.deliveries.failure().is_none() && self.deliveries.delivered() < self.sent {
+        while !self.deliveries.has_failed() && self.deliveries.delivered() < self.sent {
             if clock.monotonic() >= timeout {
                 let missing = self.sent - self.deliveries.delivered();
                 let detail = format!("{missing} of {} records not acknowledged", self.sent);
@@ -162,8 +164,8 @@ impl Transactions {
             }
             pace(producer, POLL);
         }
-        if let Some(code) = self.deliveries.failure() {
-            return Err(self.failed_delivery("drain", code));
+        if let Some((code, to)) = self.deliveries.failure() {
+            return Err(self.failed_delivery("drain", code, to));
         }
         let stored = self.deliveries.take_tracked();
         let tracked = std::mem::take(&mut self.tracked);
@@ -235,10 +237,14 @@ impl Transactions {
         }
     }
 
-    fn failed_delivery(&self, operation: &'static str, code: RDKafkaErrorCode) -> BrokerError {
-        let Some(producer) = &self.producer else {
-            return BrokerError::new(delivery_kind(code), operation, code.to_string());
-        };
+    fn failed_delivery(
+        &self,
+        operation: &'static str,
+        code: RDKafkaErrorCode,
+        to: TopicPartition,
+    ) -> BrokerError {
+        let own = BrokerError::new(delivery_kind(code), operation, format!("{to}: {code}")).at(to);
+        let Some(producer) = &self.producer else { return own };
         if let Some((code, detail)) = producer.client().fatal_error() {
             return BrokerError::new(fatal_kind(code), operation, detail);
         }
@@ -248,7 +254,7 @@ impl Transactions {
         if purged && let Err(error) = producer.begin_transaction() {
             return classify(operation, &error);
         }
-        BrokerError::new(delivery_kind(code), operation, code.to_string())
+        own
     }
 
     /// Drops the producer with what it holds. Destroying a client may wait for a broker, so that

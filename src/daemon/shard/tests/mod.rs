@@ -1,6 +1,7 @@
 //! Every path of the shard with a broker that fails on demand.
 
 mod script;
+mod stops;
 
 use std::collections::VecDeque;
 

@@ -44,6 +44,12 @@ pub(super) struct World {
     pub(super) queue_full: usize,
     /// Delivery of an output with this text is refused.
     pub(super) poison_outputs: BTreeSet<String>,
+    /// Outputs that do not exist; a transaction that writes to one fails when it is drained.
+    pub(super) missing: BTreeSet<TopicPartition>,
+    /// Whether that failure names nothing, as a time-out does.
+    pub(super) is_silent: bool,
+    /// Outputs the open transaction was sent to.
+    sent_to: BTreeSet<TopicPartition>,
     /// Records handed out a second time.
     pub(super) again: Vec<(TopicPartition, i64)>,
 }
@@ -159,6 +165,9 @@ impl Broker for Script {
             world.elapsed += Duration::from_millis(600);
         }
         let result = scripted.unwrap_or_else(|| {
+            if matches!(&lookup, Lookup::Range(asked) if world.missing.contains(asked)) {
+                return Err(LookupFailure::UnknownPartition);
+            }
             Ok(match lookup {
                 Lookup::Committed => match world.committed.get(topic_partition) {
                     Some((offset, metadata)) => LookupAnswer::Committed {
@@ -194,6 +203,7 @@ impl Broker for Script {
             return Err(error);
         }
         world.open.clear();
+        world.sent_to.clear();
         world.offsets.clear();
         Ok(())
     }
@@ -213,6 +223,8 @@ impl Broker for Script {
         }
         let value = String::from_utf8_lossy(record.value.unwrap_or_default()).into_owned();
         world.open.push(value);
+        let partition = record.partition.unwrap_or(0);
+        world.sent_to.insert(TopicPartition { topic: Arc::clone(record.topic), partition });
         Ok(())
     }
 
@@ -227,6 +239,14 @@ impl Broker for Script {
         world.elapsed += Duration::from_millis(1);
         if let Some(error) = world.fails("drain") {
             return Err(error);
+        }
+        if let Some(output) = world.sent_to.intersection(&world.missing).next().cloned() {
+            if world.is_silent {
+                world.elapsed += Duration::from_secs(3);
+                return Err(BrokerError::new(BrokerErrorKind::TimedOut, "drain", "silence"));
+            }
+            let gone = BrokerError::new(BrokerErrorKind::UnknownPartition, "drain", "gone");
+            return Err(gone.at(output));
         }
         if world.open.iter().any(|output| world.poison_outputs.contains(output)) {
             return Err(BrokerError::new(BrokerErrorKind::RecordRefused, "drain", "too large"));
@@ -257,6 +277,7 @@ impl Broker for Script {
         }
         let (mut outputs, offsets) =
             (std::mem::take(&mut world.open), std::mem::take(&mut world.offsets));
+        world.sent_to.clear();
         world.visible.append(&mut outputs);
         for commit in offsets {
             world.committed.insert(commit.topic_partition, (commit.offset, commit.metadata));
@@ -290,6 +311,8 @@ pub(super) struct Echo {
     /// Adds an offset of a partition that is not its own.
     pub(super) foreign: bool,
     pub(super) pauses: Vec<(TopicPartition, PartitionStop)>,
+    /// Writes one record for all partitions at the end of each transaction.
+    pub(super) measures: bool,
     /// Restores that end in a stop.
     pub(super) stops: usize,
 }
@@ -300,7 +323,7 @@ impl Echo {
     }
 
     fn write(&self, batch: &RecordBatch, range: Range<usize>, mark: &str, outputs: &mut Outputs) {
-        let topic: Arc<str> = Arc::from("out");
+        let topic: Arc<str> = Arc::from(if mark.is_empty() { "out" } else { "letters" });
         batch.for_each(range, |record| {
             let partition = record.topic_partition.partition;
             let value = format!("{partition}:{}{mark}", record.offset);
@@ -416,7 +439,19 @@ impl Stage for Echo {
         !self.pending.is_empty()
     }
 
-    fn close(&mut self, _now: Timestamp, _outputs: &mut Outputs) {
+    fn close(&mut self, _now: Timestamp, outputs: &mut Outputs) {
+        if self.measures && !self.pending.is_empty() {
+            outputs.push(OutputRecord {
+                topic: &Arc::from("measures"),
+                partition: Some(0),
+                timestamp: None,
+                key: None,
+                value: Some(b"measured"),
+                headers: &[],
+                tracked: false,
+                forwarded: false,
+            });
+        }
         for topic_partition in std::mem::take(&mut self.fresh) {
             let (position, n) = self.committed[&topic_partition];
             self.pending.entry(topic_partition).or_insert((position, n + 1));

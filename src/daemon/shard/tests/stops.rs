@@ -1,0 +1,91 @@
+//! What stops one partition, and what sets it going again.
+
+use super::*;
+
+fn alarm(bench: &Bench, partition: i32) -> Option<&'static str> {
+    let stopped = bench.health.read().stopped;
+    let own = stopped.iter().find(|(stopped, _)| *stopped == source(partition));
+    own.map(|(_, stop)| stop.reason)
+}
+
+fn detail(bench: &Bench) -> String {
+    bench.health.read().stopped[0].1.detail.clone()
+}
+
+#[test]
+fn an_output_that_goes_away_stops_those_that_write_to_it_until_it_is_back() {
+    for is_silent in [false, true] {
+        let mut bench = Bench::new(2, 10);
+        bench.turns(20).unwrap();
+        bench.world().is_silent = is_silent;
+        let gone = TopicPartition::new("out", 0);
+        bench.world().missing.insert(gone.clone());
+        bench.world().ends.extend([(source(0), 20), (source(1), 20)]);
+        bench.turns(200).unwrap();
+        assert_eq!(alarm(&bench, 0), Some("output_partition_missing"));
+        assert!(detail(&bench).contains("out/0"), "{}", detail(&bench));
+        assert_eq!(bench.world().committed[&source(1)].0, 20, "the neighbour goes on");
+        let resets = bench.world().count("reset");
+        bench.turns(2_000).unwrap();
+        assert_eq!(bench.world().count("reset"), resets, "nothing is sent in vain");
+        bench.world().missing.clear();
+        bench.turns(4_000).unwrap();
+        assert_eq!(alarm(&bench, 0), None);
+        assert_eq!(bench.world().committed[&source(0)].0, 20);
+        let own = |value: &&String| value.starts_with("0:");
+        assert_eq!(bench.world().visible.iter().filter(own).count(), 20, "once each");
+    }
+}
+
+#[test]
+fn a_topic_of_all_that_goes_away_stops_those_alone_that_need_it_now() {
+    let mut bench = Bench::with(2, 3, |stage| {
+        stage.failures.insert(5);
+    });
+    bench.turns(20).unwrap();
+    let gone = TopicPartition::new("letters", 0);
+    bench.world().missing.insert(gone);
+    bench.world().ends.extend([(source(0), 9), (source(1), 4)]);
+    bench.turns(200).unwrap();
+    assert_eq!(alarm(&bench, 0), Some("output_partition_missing"));
+    assert!(detail(&bench).contains("letters"), "{}", detail(&bench));
+    assert_eq!(bench.world().committed[&source(1)].0, 4, "it has no dead letter");
+    assert_eq!(alarm(&bench, 1), None);
+    bench.world().missing.clear();
+    bench.turns(4_000).unwrap();
+    assert_eq!(bench.world().committed[&source(0)].0, 9);
+    assert!(bench.world().visible.contains(&"0:5bad".to_owned()));
+}
+
+#[test]
+fn a_topic_that_every_transaction_needs_stops_all_and_is_named() {
+    let mut bench = Bench::with(2, 3, |stage| stage.measures = true);
+    bench.turns(20).unwrap();
+    bench.world().missing.insert(TopicPartition::new("measures", 0));
+    bench.world().ends.extend([(source(0), 9), (source(1), 9)]);
+    bench.turns(200).unwrap();
+    for partition in [0, 1] {
+        assert_eq!(alarm(&bench, partition), Some("output_partition_missing"));
+    }
+    assert!(detail(&bench).contains("measures"), "{}", detail(&bench));
+    bench.world().missing.clear();
+    bench.turns(4_000).unwrap();
+    assert!(bench.health.read().stopped.is_empty());
+    assert_eq!(bench.world().committed[&source(1)].0, 9);
+}
+
+#[test]
+fn a_refusal_stops_for_the_topic_it_names_or_at_length_for_all() {
+    let mut bench = Bench::new(2, 10);
+    bench.turns(20).unwrap();
+    for _ in 0..3 {
+        bench.fail("drain", BrokerErrorKind::NotAuthorized);
+    }
+    bench.world().ends.extend([(source(0), 20), (source(1), 20)]);
+    bench.turns(60).unwrap();
+    assert_eq!(alarm(&bench, 0), Some("output_not_authorized"));
+    assert_eq!(alarm(&bench, 1), Some("output_not_authorized"));
+    bench.turns(1_000).unwrap();
+    assert!(bench.health.read().stopped.is_empty(), "tried again by itself");
+    assert_eq!(bench.world().committed[&source(1)].0, 20);
+}
