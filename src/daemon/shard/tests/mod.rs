@@ -1,11 +1,13 @@
 //! Every path of the shard with a broker that fails on demand.
 
+mod echo;
 mod script;
 mod stops;
 
 use std::collections::VecDeque;
 
-use self::script::{Counters, Echo, Script, World, source};
+use self::echo::{Counters, Echo};
+use self::script::{Script, World, source};
 use super::*;
 use crate::daemon::broker::{BrokerErrorKind, LookupFailure, PartitionFailure};
 use crate::pipeline::step::LookupAnswer;
