@@ -390,6 +390,7 @@ impl Restore {
         let reason = match failure {
             LookupFailure::UnknownPartition => "partition_missing",
             LookupFailure::NotAuthorized => "not_authorized",
+            LookupFailure::Corrupt => "batch_corrupt",
             LookupFailure::TimedOut | LookupFailure::OffsetOutOfRange | LookupFailure::Other(_) => {
                 self.failures = self.failures.saturating_add(1);
                 tracing::debug!(partition = %context.topic_partition, %failure,

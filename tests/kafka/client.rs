@@ -6,7 +6,9 @@ use std::time::Duration;
 use rdkafka::producer::{BaseRecord, Producer};
 
 use blotter::daemon::broker::kafka::KafkaConfig;
-use blotter::daemon::broker::{Broker, BrokerErrorKind, Event, SlotConfig};
+use blotter::daemon::broker::{
+    Broker, BrokerErrorKind, Event, LookupFailure, PartitionFailure, SlotConfig,
+};
 use blotter::daemon::topics::{TopicAdmin, TopicDefaults, TopicPlan};
 use blotter::pipeline::emit::TopicRole;
 use blotter::pipeline::record::{Header, Timestamp, TopicPartition};
@@ -128,6 +130,46 @@ fn a_failed_partition_is_named_and_starts_again_beside_its_neighbour() {
     admin.produce(&source, 1, "second");
     member.until("the next records", 20, |member| member.values().len() == 4);
     member.transact(&good, "out", &bad, 1).expect("the member is current");
+}
+
+#[test]
+fn a_damaged_batch_stops_its_partition_before_it_and_no_other() {
+    let cluster = Cluster::single();
+    let admin = Admin { brokers: cluster.brokers() };
+    let source = unique("damaged");
+    admin.create_topic(&source, 2, &[]);
+    for value in ["first", "second", "third"] {
+        // Each is a batch of its own.
+        admin.produce(&source, 0, value);
+        admin.produce(&source, 1, value);
+    }
+    let file = cluster.segment(1, &source, 0);
+    let whole = std::fs::read(&file).expect("the log is there");
+    let at = whole.windows(6).position(|bytes| bytes == b"second").expect("it is not packed");
+    let mut damaged = whole.clone();
+    damaged[at] ^= 1;
+    std::fs::write(&file, &damaged).expect("the log can be written");
+
+    let connector = connector(&cluster.brokers(), &[]);
+    let mut member = Slot::connect(&connector, &slot(&source, "a", &source)).owning(2);
+    let [bad, good] = [0, 1].map(|number| TopicPartition::new(source.clone(), number));
+    member.broker.start(&good, 0).expect("assigned");
+    member.broker.start(&bad, 0).expect("assigned");
+    let is_failure = |event: &Event| {
+        matches!(event, Event::PartitionFailed { topic_partition: Some(failed),
+            failure: PartitionFailure::Corrupt } if *failed == bad)
+    };
+    member.until("the failure", 20, |member| member.events.iter().any(is_failure));
+    member.until("the neighbour's records", 20, |member| member.values().len() == 4);
+    let read: Vec<_> = member.values().into_iter().filter(|(offset, _)| *offset == 2).collect();
+    assert_eq!(read, [(2, "third".to_owned())], "the neighbour's; nothing behind the hole");
+    let whole_range = Lookup::Read { topic_partition: bad.clone(), from: 0, to: 3 };
+    let failure = member.ask(&bad, whole_range).expect_err("a hole is no answer");
+    assert_eq!(failure, LookupFailure::Corrupt);
+
+    std::fs::write(&file, &whole).expect("the log can be written");
+    member.broker.start(&bad, 1).expect("assigned");
+    member.until("what was damaged", 20, |member| member.values().len() == 6);
 }
 
 #[test]

@@ -181,6 +181,9 @@ pub enum LookupFailure {
     /// Not authorized.
     #[error("not authorized")]
     NotAuthorized,
+    /// A stored batch is damaged: its checksum is wrong, or it can't be unpacked.
+    #[error("a stored batch is damaged")]
+    Corrupt,
     /// Anything else; asking again may help.
     #[error("{0}")]
     Other(String),
@@ -198,6 +201,10 @@ pub enum PartitionFailure {
     /// Not authorized.
     #[error("not authorized")]
     NotAuthorized,
+    /// The batch at the position is damaged: its checksum is wrong, or it can't be unpacked. Nothing
+    /// behind it has been handed out.
+    #[error("a stored batch is damaged")]
+    Corrupt,
     /// Anything else.
     #[error("{0}")]
     Other(String),

@@ -59,6 +59,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             }
             PartitionFailure::UnknownPartition => "partition_missing",
             PartitionFailure::NotAuthorized => "not_authorized",
+            PartitionFailure::Corrupt => "batch_corrupt",
             PartitionFailure::Other(_) => "partition_failed",
         };
         self.pause(
@@ -116,7 +117,10 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             Some(LookupFailure::NotAuthorized) => "not_authorized",
             None
             | Some(
-                LookupFailure::TimedOut | LookupFailure::OffsetOutOfRange | LookupFailure::Other(_),
+                LookupFailure::TimedOut
+                | LookupFailure::OffsetOutOfRange
+                | LookupFailure::Corrupt
+                | LookupFailure::Other(_),
             ) => return Ok(()),
         };
         if !self.partitions.get(topic_partition).is_some_and(super::Partition::is_running) {
@@ -196,6 +200,9 @@ fn failed(topic_partition: &TopicPartition, reason: &'static str, detail: &str) 
     PartitionStop {
         reason,
         detail: format!("{topic_partition} can't be read: {detail}"),
-        command: "blotter topics check".to_owned(),
+        command: match reason {
+            "batch_corrupt" => "kafka-dump-log.sh; let an intact replica lead".to_owned(),
+            _ => "blotter topics check".to_owned(),
+        },
     }
 }

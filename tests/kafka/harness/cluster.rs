@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::net::TcpListener;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -74,6 +75,11 @@ impl Cluster {
     /// Whether the process of node `id` (from 1) is there.
     pub(crate) fn is_alive(&self, id: usize) -> bool {
         self.node(id).is_alive()
+    }
+
+    /// The first file of a partition's log at node `id` (from 1).
+    pub(crate) fn segment(&self, id: usize, topic: &str, partition: i32) -> PathBuf {
+        self.node(id).segment(topic, partition)
     }
 
     /// Starts node `id` (from 1) again on its data and waits until every node answers.

@@ -141,6 +141,11 @@ impl Node {
         lines[lines.len().saturating_sub(25)..].join("\n")
     }
 
+    /// The first file of a partition's log.
+    pub(crate) fn segment(&self, topic: &str, partition: i32) -> PathBuf {
+        self.folder.join(format!("data/{topic}-{partition}/00000000000000000000.log"))
+    }
+
     fn log(&self) -> PathBuf {
         self.folder.join("broker.log")
     }

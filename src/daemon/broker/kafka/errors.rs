@@ -57,6 +57,7 @@ pub(super) fn lookup_failure_code(code: Code) -> LookupFailure {
         Code::OffsetOutOfRange | Code::AutoOffsetReset => LookupFailure::OffsetOutOfRange,
         // What the group coordinator answers while a transaction holds an offset.
         Code::UnstableOffsetCommit => LookupFailure::TimedOut,
+        code if is_corrupt(code) => LookupFailure::Corrupt,
         code => match by_code(code) {
             Some(Kind::TimedOut) => LookupFailure::TimedOut,
             Some(Kind::UnknownPartition) => LookupFailure::UnknownPartition,
@@ -74,14 +75,20 @@ pub(super) fn partition_failure(code: Code) -> Option<PartitionFailure> {
             Some(PartitionFailure::UnknownPartition)
         }
         Code::TopicAuthorizationFailed => Some(PartitionFailure::NotAuthorized),
-        Code::BadMessage
-        | Code::BadCompression
-        | Code::InvalidMessage
-        | Code::InvalidMessageSize
-        | Code::MessageSizeTooLarge
-        | Code::UnsupportedFeature => Some(PartitionFailure::Other(code.to_string())),
+        code if is_corrupt(code) => Some(PartitionFailure::Corrupt),
+        Code::InvalidMessageSize | Code::MessageSizeTooLarge | Code::UnsupportedFeature => {
+            Some(PartitionFailure::Other(code.to_string()))
+        }
         _ => None,
     }
+}
+
+/// What a reader gets for a batch it can't unpack, `NotImplemented` for an unknown codec or format.
+fn is_corrupt(code: Code) -> bool {
+    matches!(
+        code,
+        Code::BadMessage | Code::BadCompression | Code::InvalidMessage | Code::NotImplemented
+    )
 }
 
 /// Codes that mean one thing wherever they appear.

@@ -48,6 +48,8 @@ pub(super) enum Task {
     },
     /// Which of these next offsets can't be read?
     Probe(Vec<(TopicPartition, i64)>),
+    /// At which of these next offsets is a damaged batch?
+    Inspect(Vec<(TopicPartition, i64)>),
     /// Would joining the group now orphan a partition?
     Group,
 }
@@ -55,6 +57,7 @@ pub(super) enum Task {
 pub(super) enum Answer {
     Event(Event),
     Failed(Vec<(TopicPartition, PartitionFailure)>),
+    Inspected(Vec<TopicPartition>),
     Group(Result<GroupRest, LookupFailure>),
 }
 
@@ -156,6 +159,7 @@ impl Clients {
                 Answer::Event(Event::Fenced { ticket, result })
             }
             Task::Probe(positions) => Answer::Failed(self.probe(positions)),
+            Task::Inspect(positions) => Answer::Inspected(self.inspect(positions)),
             Task::Group => {
                 let look = || hand_over::look(&self.committed, &self.slot, self.timeout);
                 Answer::Group(unwinding(look))
@@ -325,6 +329,20 @@ impl Clients {
             .into_iter()
             .filter_map(|(of, next)| failure(&of, next).map(|failure| (of, failure)))
             .collect()
+    }
+}
+
+impl Clients {
+    /// One partition at a time, so that the error is that partition's.
+    fn inspect(&self, positions: Vec<(TopicPartition, i64)>) -> Vec<TopicPartition> {
+        let is_damaged = |of: &TopicPartition, next: i64| {
+            let read = self.range(of).and_then(|range| match range.lso {
+                end if next < end => self.scan(&self.committed, of, next, end, |_, _| false),
+                _ => Ok(next),
+            });
+            read == Err(LookupFailure::Corrupt)
+        };
+        positions.into_iter().filter(|(of, next)| is_damaged(of, *next)).map(|(of, _)| of).collect()
     }
 }
 

@@ -30,13 +30,16 @@ const SEEK_PATIENCE: Duration = Duration::from_millis(500);
 pub(super) struct Member {
     /// Present until closed.
     consumer: Option<BaseConsumer<MemberContext>>,
-    partitions: Vec<Partition>,
+    pub(super) partitions: Vec<Partition>,
     metadata: Option<ConsumerGroupMetadata>,
     /// The rebalance handed out and not yet answered.
     unanswered: Option<Rebalance>,
     /// A failed partition was assigned anew since the queue was last empty: a revocation that was
     /// already under way then has been answered by that, so it counts as lost.
     reassigned: bool,
+    /// Whether partitions are being looked into for a damaged batch, and whether another one was met
+    /// since.
+    pub(super) inspecting: Option<bool>,
     /// Batches of earlier polls, to be filled again.
     spare: Vec<RecordBatch>,
     /// A static member's way into the group.
@@ -65,6 +68,7 @@ impl Member {
             metadata: None,
             unanswered: None,
             reassigned: false,
+            inspecting: None,
             spare: Vec::new(),
             hand_over: slot.instance_id.as_ref().map(|_| outside()),
             topics: subscription(&slot.subscription),
@@ -154,7 +158,7 @@ impl Member {
     }
 
     fn read_error(
-        &self,
+        &mut self,
         error: &KafkaError,
         helper: &mut Helper,
         events: &mut Vec<Event>,
@@ -173,18 +177,11 @@ impl Member {
         match partition_failure(code) {
             // The error names no partition; the watermarks tell which one it is.
             Some(PartitionFailure::OffsetOutOfRange) => helper.ask(Task::Probe(self.positions())),
+            Some(PartitionFailure::Corrupt) => self.doubt(helper),
             Some(failure) => events.push(Event::PartitionFailed { topic_partition: None, failure }),
             None => tracing::debug!(target: "librdkafka", %error, "passing fault"),
         }
         Ok(())
-    }
-
-    fn positions(&self) -> Vec<(TopicPartition, i64)> {
-        let running = self.partitions.iter().filter_map(|partition| match partition.state {
-            State::Running { next, .. } => Some((partition.topic_partition.clone(), next)),
-            State::Paused | State::Failed => None,
-        });
-        running.collect()
     }
 
     fn look_at_group(&mut self, helper: &mut Helper) {
@@ -224,6 +221,7 @@ impl Member {
             match answer {
                 Answer::Event(event) => events.push(event),
                 Answer::Failed(failed) => self.fail(failed, events),
+                Answer::Inspected(damaged) => self.inspected(damaged, helper, events)?,
                 Answer::Group(look) => self.take_look(look)?,
             }
         }
@@ -303,7 +301,9 @@ impl Member {
         for topic_partition in partitions {
             self.partitions.retain(|known| known.topic_partition != *topic_partition);
             let topic_partition = topic_partition.clone();
-            self.partitions.push(Partition { topic_partition, state: State::Paused, batch: None });
+            let state = State::Paused;
+            let partition = Partition { topic_partition, state, batch: None, is_doubted: false };
+            self.partitions.push(partition);
         }
         Ok(())
     }
@@ -342,7 +342,9 @@ impl Member {
         }
         let resumed = self.consumer().resume(&list(one, Offset::Invalid)?);
         resumed.map_err(|error| classify("resume", &error))?;
-        self.partition(topic_partition, "start")?.state = State::Running {
+        let partition = self.partition(topic_partition, "start")?;
+        partition.is_doubted = false;
+        partition.state = State::Running {
             next: position,
             gave_records: false,
             believed: false,
@@ -406,7 +408,7 @@ impl Member {
         self.consumer().pause(&one).map_err(|error| classify("pause", &error))
     }
 
-    fn partition(
+    pub(super) fn partition(
         &mut self,
         wanted: &TopicPartition,
         operation: &'static str,

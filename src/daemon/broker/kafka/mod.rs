@@ -8,6 +8,8 @@
 //! * The broker checks the generation of a commit, not the ownership of its partitions: the group
 //!   metadata is taken when a rebalance event is handed out and at no other moment.
 //! * Errors of a partition carry no topic: a probe of the watermarks finds the partition.
+//! * A batch with a wrong checksum is skipped, with an error that names no partition: no partition is
+//!   read over a hole until a look into each has found the damaged one.
 //! * A seek that overtakes the answer to a query for a logical offset is undone by it in silence:
 //!   partitions are assigned at absolute offsets only.
 //! * A partition whose offset was out of range can't be sought, only assigned anew.
@@ -18,6 +20,7 @@
 mod asking;
 mod config;
 mod context;
+mod doubt;
 mod errors;
 mod hand_over;
 mod lookups;

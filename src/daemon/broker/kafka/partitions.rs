@@ -15,12 +15,24 @@ pub(super) struct Partition {
     pub(super) state: State,
     /// Index of its batch in the poll under way.
     pub(super) batch: Option<usize>,
+    /// A damaged batch was met in one of the partitions, and it may be this one: the client skips
+    /// it, so that only a record that follows on the last one is taken.
+    pub(super) is_doubted: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     Paused,
-    Running { next: i64, gave_records: bool, believed: bool, statistics_seen: u8 },
+    Running {
+        next: i64,
+        gave_records: bool,
+        believed: bool,
+        statistics_seen: u8,
+    },
+    /// Doubted, and the client has gone past `next`: waits for what is found there.
+    Waiting {
+        next: i64,
+    },
     Failed,
 }
 
@@ -43,6 +55,11 @@ pub(super) fn take(
     if offset < *next {
         return;
     }
+    if partition.is_doubted && offset > *next {
+        partition.state = State::Waiting { next: *next };
+        return;
+    }
+    partition.is_doubted = false;
     *next = offset + 1;
     *gave_records = true;
     let index = *partition.batch.get_or_insert_with(|| {
@@ -85,6 +102,7 @@ pub(super) fn observe(
     events: &mut Vec<Event>,
 ) {
     let Some(partition) = find(partitions, topic, numbers.partition) else { return };
+    let is_doubted = partition.is_doubted;
     let State::Running { next, gave_records, believed, statistics_seen } = &mut partition.state
     else {
         return;
@@ -93,7 +111,7 @@ pub(super) fn observe(
     *believed = trusted || *gave_records;
     *statistics_seen = statistics_seen.saturating_add(1);
     let end_offset = numbers.eof_offset;
-    if trusted && end_offset == numbers.next_offset && end_offset >= *next {
+    if trusted && !is_doubted && end_offset == numbers.next_offset && end_offset >= *next {
         let topic_partition = partition.topic_partition.clone();
         events.push(Event::CaughtUp { topic_partition, end_offset });
     }
@@ -110,7 +128,8 @@ mod tests {
 
     fn running(next: i64, gave_records: bool) -> Vec<Partition> {
         let state = State::Running { next, gave_records, believed: false, statistics_seen: 0 };
-        vec![Partition { topic_partition: TopicPartition::new("t", 0), state, batch: None }]
+        let topic_partition = TopicPartition::new("t", 0);
+        vec![Partition { topic_partition, state, batch: None, is_doubted: false }]
     }
 
     fn caught_up(partitions: &mut [Partition], next_offset: i64, eof_offset: i64) -> bool {

@@ -89,3 +89,21 @@ fn a_refusal_stops_for_the_topic_it_names_or_at_length_for_all() {
     assert!(bench.health.read().stopped.is_empty(), "tried again by itself");
     assert_eq!(bench.world().committed[&source(1)].0, 20);
 }
+
+#[test]
+fn a_damaged_batch_stops_its_partition_alone_until_it_can_be_read() {
+    let mut bench = Bench::new(2, 10);
+    bench.turns(20).unwrap();
+    bench.world().events.push_back(Event::PartitionFailed {
+        topic_partition: Some(source(0)),
+        failure: PartitionFailure::Corrupt,
+    });
+    bench.turns(1).unwrap();
+    bench.world().ends.extend([(source(0), 20), (source(1), 20)]);
+    bench.turns(20).unwrap();
+    assert_eq!(alarm(&bench, 0), Some("batch_corrupt"));
+    assert_eq!(bench.world().committed[&source(0)].0, 10);
+    assert_eq!(bench.world().committed[&source(1)].0, 20);
+    bench.turns(200).unwrap();
+    assert_eq!(bench.world().committed[&source(0)].0, 20, "tried again after a while");
+}
