@@ -338,6 +338,13 @@ pub trait Stage {
     /// The source of `topic_partition` has been read to its end as of `now`.
     fn caught_up(&mut self, topic_partition: &TopicPartition, now: Timestamp);
 
+    /// A partition is not read: it is stopped or paused, whoever decided that. Comes when it begins and
+    /// about once a minute while it lasts, also for partitions whose state is gone.
+    fn held(&mut self, _topic_partition: &TopicPartition, _now: Timestamp) {}
+
+    /// A partition that was [held](Stage::held), and whose state is still there, is read again.
+    fn resumed(&mut self, _topic_partition: &TopicPartition) {}
+
     /// When the stage next wants a transaction though nothing was read (heartbeat seal, tick,
     /// watermark); `None` when it has nothing to say.
     fn due(&self, now: Timestamp) -> Option<Timestamp>;

@@ -9,7 +9,7 @@ use blotter::daemon::broker::embedded::Body;
 use blotter::daemon::clock::{Clock, SystemClock};
 use blotter::pipeline::record::Header;
 
-use crate::daemon::{Daemon, Site};
+use crate::daemon::{Daemon, SOURCE, Site};
 use crate::home::Home;
 
 /// What must never come out.
@@ -179,6 +179,23 @@ fn a_canary_that_is_let_through_is_counted_and_told_without_its_value() {
     assert!(alerts.contains("LeakFound") && !alerts.contains("example.com"), "{alerts}");
     assert!(!leaked.stderr.contains("example.com"), "{}", leaked.stderr);
     assert_eq!(home.run(&["keys", "canaries"]).exit, 78);
+}
+
+#[test]
+fn a_partition_whose_outputs_are_missing_stops_with_an_alert() {
+    let site = Site::new(1);
+    site.cluster.grow_topic(SOURCE, 2).unwrap();
+    let daemon = Daemon::start(&site, &[]);
+    let is_told = |count| {
+        let alerts = daemon.await_records("blotter.alerts", 0, count);
+        let last = alerts.last().and_then(|alert| alert.body.value.as_deref());
+        last.is_some_and(|value| String::from_utf8_lossy(value).contains("PartitionStopped"))
+    };
+    assert!((1..100).any(is_told));
+    // Its neighbour goes on.
+    daemon.feed(0, NEIGHBOUR);
+    assert_eq!(daemon.redacted(0, 1)[0].body.value.as_deref(), Some(NEIGHBOUR_REDACTED.as_bytes()));
+    daemon.end();
 }
 
 #[test]

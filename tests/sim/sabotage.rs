@@ -303,6 +303,14 @@ impl Stage for SabotagedStage {
         self.inner.caught_up(source, now);
     }
 
+    fn held(&mut self, source: &TopicPartition, now: Timestamp) {
+        self.inner.held(source, now);
+    }
+
+    fn resumed(&mut self, source: &TopicPartition) {
+        self.inner.resumed(source);
+    }
+
     fn due(&self, now: Timestamp) -> Option<Timestamp> {
         self.inner.due(now)
     }

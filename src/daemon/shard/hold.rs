@@ -12,6 +12,10 @@ use crate::pipeline::metric::Metric;
 use crate::pipeline::record::TopicPartition;
 use crate::pipeline::step::{PartitionStop, Stage};
 
+/// Time between two reminders of a partition that is held: well within the window of the rule that
+/// alerts of it.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
+
 impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
     /// Pauses what the stage asks to be paused.
     pub(super) fn apply_pauses(&mut self) -> Result<(), BrokerError> {
@@ -63,6 +67,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             self.ask_for_output(output, sources);
         }
         for (topic_partition, position) in again {
+            self.stage.resumed(&topic_partition);
             self.start(&topic_partition, position)?;
         }
         Ok(())
@@ -86,11 +91,18 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             Until::Writable(output) => (monotonic + pause, Some(output)),
             Until::Rebuilt => (Duration::MAX, None),
         };
-        let before = partition.alarm.replace(stop.reason);
         partition.phase = Phase::Held(Hold { stop: stop.clone(), retry_at, state_kept, awaits });
         if !state_kept {
             partition.memory = None;
         }
+        self.sound(topic_partition, &stop);
+    }
+
+    /// Tells of a partition that is held: the stage each time, the log and the gauge once.
+    pub(super) fn sound(&mut self, topic_partition: &TopicPartition, stop: &PartitionStop) {
+        self.stage.held(topic_partition, self.clock.now());
+        let Some(partition) = self.partitions.get_mut(topic_partition) else { return };
+        let before = partition.alarm.replace(stop.reason);
         if before == Some(stop.reason) {
             return;
         }
@@ -98,6 +110,20 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             command = stop.command, "partition stopped; the others go on");
         self.alarm(topic_partition, before, false);
         self.alarm(topic_partition, Some(stop.reason), true);
+    }
+
+    /// Reminds the stage of what is held: an alert goes on for as long as that lasts.
+    pub(super) fn remind(&mut self) {
+        let monotonic = self.clock.monotonic();
+        if monotonic < self.remind_at {
+            return;
+        }
+        self.remind_at = monotonic + REMIND_EVERY;
+        for (topic_partition, partition) in &self.partitions {
+            if matches!(partition.phase, Phase::Held(_)) {
+                self.stage.held(topic_partition, self.clock.now());
+            }
+        }
     }
 
     pub(super) fn alarm(

@@ -208,6 +208,7 @@ pub struct Shard<B, S, C> {
     last_failure: Option<String>,
     joined: bool,
     gauges_at: Duration,
+    remind_at: Duration,
 }
 
 impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
@@ -237,6 +238,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             last_failure: None,
             joined: false,
             gauges_at: Duration::ZERO,
+            remind_at: Duration::ZERO,
         }
     }
 
@@ -291,6 +293,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         self.settle(committed)?;
         self.refresh(stop)?;
         self.apply_pauses()?;
+        self.remind();
         self.report();
         self.watch_stalls()
     }
@@ -532,13 +535,18 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
                     detail: error.to_string(),
                     command: "blotter topics check".to_owned(),
                 };
-                tracing::warn!(partition = %topic_partition, %error, "not started; tried again");
                 let factor = 1_u32 << partition.holds.min(16);
                 partition.holds = partition.holds.saturating_add(1);
                 let pause = self.config.back_off_min.saturating_mul(factor);
                 let retry_at = monotonic + pause.min(self.config.hold_retry_max);
+                let state_kept = true;
                 partition.phase =
-                    Phase::Held(Hold { stop, retry_at, state_kept: true, awaits: None });
+                    Phase::Held(Hold { stop: stop.clone(), retry_at, state_kept, awaits: None });
+                tracing::warn!(partition = %topic_partition, %error, "not started; tried again");
+                // The first ones pass by themselves, as after a rebalance.
+                if pause >= self.config.hold_retry {
+                    self.sound(topic_partition, &stop);
+                }
                 Ok(())
             }
         }

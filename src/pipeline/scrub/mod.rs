@@ -255,9 +255,6 @@ impl Stage for Scrub {
         if let (RestoreStep::Ready { .. }, Some(book)) = (&advance.step, &mut self.book) {
             book.assign(topic_partition);
         }
-        if let RestoreStep::Stop(_) = &advance.step {
-            self.notice(Signal::Stops, 1, now);
-        }
         advance.step
     }
 
@@ -315,6 +312,19 @@ impl Stage for Scrub {
     fn caught_up(&mut self, topic_partition: &TopicPartition, now: Timestamp) {
         if let Some(book) = &mut self.book {
             book.caught_up(topic_partition, now);
+        }
+    }
+
+    fn held(&mut self, topic_partition: &TopicPartition, now: Timestamp) {
+        if let Some(book) = &mut self.book {
+            book.revoke(topic_partition);
+        }
+        self.notice(Signal::Stops, 1, now);
+    }
+
+    fn resumed(&mut self, topic_partition: &TopicPartition) {
+        if let Some(book) = &mut self.book {
+            book.assign(topic_partition);
         }
     }
 

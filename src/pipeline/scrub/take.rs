@@ -38,10 +38,10 @@ impl Scrub {
         let redacted = match RedactedRecord::new(record, &log, &mut self.redactor, &mut self.buffer)
         {
             Ok(redacted) => redacted,
-            Err(missing) => return Err(self.pause_for_key(record, &missing, now)),
+            Err(missing) => return Err(self.pause_for_key(record, &missing)),
         };
         if let Disposition::NotText(name) = redacted.report().value.disposition {
-            self.not_text(source, record.offset, name, now);
+            self.not_text(source, record.offset, name);
             self.dead_letter(record, name, now, outputs);
             return Ok(());
         }
@@ -141,9 +141,7 @@ impl Scrub {
         &mut self,
         record: &SourceRecord<'_>,
         missing: &MissingEpoch,
-        now: Timestamp,
     ) -> RecordFailure {
-        self.notice(Signal::Stops, 1, now);
         let reason = "key_epoch_missing";
         let stop = PartitionStop {
             reason,
@@ -161,7 +159,7 @@ impl Scrub {
     }
 
     /// A topic that is mostly not text is not for us: its partition pauses.
-    fn not_text(&mut self, source: &TopicPartition, offset: i64, name: &str, now: Timestamp) {
+    fn not_text(&mut self, source: &TopicPartition, offset: i64, name: &str) {
         let partition = self.partitions.get_mut(source);
         if !partition.is_some_and(|partition| partition.sample_text(false)) {
             return;
@@ -174,7 +172,6 @@ impl Scrub {
             command: "leave the topic out of input.topics, or have it written as text".to_owned(),
         };
         self.pauses.push((source.clone(), stop));
-        self.notice(Signal::Stops, 1, now);
     }
 }
 

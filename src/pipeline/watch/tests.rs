@@ -314,6 +314,32 @@ fn an_incident_fires_and_resolves() {
 }
 
 #[test]
+fn a_stop_told_each_minute_alerts_until_it_is_over() {
+    let mut world = World::default();
+    let stop = |second: i64| {
+        let mut counts = Counts::default();
+        counts.add(Signal::Stops, 1);
+        let bucket = Some(Bucket::of(at(second * 1_000)));
+        Delta { series: Series::new(Scope::All, "_none"), bucket, counts }
+    };
+    for second in 0..40 * 60 {
+        let now = at(second * 1_000);
+        if second < 20 * 60 && second % 60 == 30 {
+            world.append(now, &deltas(vec![stop(second)]));
+        }
+        world.append(now, &mark(0, Some(now), true));
+        world.append(now, &MeasureRecord::Tick { clock: now });
+    }
+    world.run(&WatchConfig::default());
+    let told = world.told();
+    let is_own =
+        |line: &&String| line.starts_with("PartitionStopped") && line.contains("transition");
+    let own: Vec<&String> = told.iter().filter(is_own).collect();
+    assert_eq!(own.len(), 2, "{told:?}");
+    assert!(own[0].contains("firing") && own[1].contains("resolved"), "{own:?}");
+}
+
+#[test]
 fn pending_survives_a_restart_and_fires_on_time() {
     let mut world = World::default();
     traffic(&mut world, 0..68, |second| if second >= 60 { 9 } else { 0 });

@@ -146,6 +146,14 @@ impl Stage for Echo {
         self.log(&format!("caught_up {topic_partition}"));
     }
 
+    fn held(&mut self, topic_partition: &TopicPartition, now: Timestamp) {
+        self.world.0.borrow_mut().held.push((topic_partition.clone(), now));
+    }
+
+    fn resumed(&mut self, topic_partition: &TopicPartition) {
+        self.log(&format!("resumed {topic_partition}"));
+    }
+
     fn due(&self, _now: Timestamp) -> Option<Timestamp> {
         None
     }

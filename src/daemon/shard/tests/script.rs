@@ -47,6 +47,8 @@ pub(super) struct World {
     pub(super) is_silent: bool,
     /// Outputs the open transaction was sent to.
     sent_to: BTreeSet<TopicPartition>,
+    /// What the stage was told of partitions that are not read.
+    pub(super) held: Vec<(TopicPartition, Timestamp)>,
     /// Records handed out a second time.
     pub(super) again: Vec<(TopicPartition, i64)>,
 }

@@ -107,3 +107,48 @@ fn a_damaged_batch_stops_its_partition_alone_until_it_can_be_read() {
     bench.turns(200).unwrap();
     assert_eq!(bench.world().committed[&source(0)].0, 20, "tried again after a while");
 }
+
+/// When the stage was told that partition 0 is not read, in seconds, and that it never waited long.
+fn told_each_minute(bench: &Bench) -> usize {
+    let world = bench.world();
+    let own = world.held.iter().filter(|(held, _)| *held == source(0));
+    let times: Vec<i64> = own.map(|(_, at)| at.millis() / 1_000).collect();
+    assert!(times.windows(2).all(|two| two[1] - two[0] <= 62), "{times:?}");
+    times.len()
+}
+
+#[test]
+fn the_stage_is_told_of_a_stop_for_as_long_as_it_lasts() {
+    let stop = PartitionStop { reason: "not_text", detail: String::new(), command: String::new() };
+    let mut bench = Bench::new(2, 10);
+    bench.turns(20).unwrap();
+    bench.shard.as_mut().unwrap().stage.pauses = vec![(source(0), stop)];
+    bench.turns(8_000).unwrap();
+    assert!(told_each_minute(&bench) >= 11, "the stage asked for it");
+
+    let mut bench = Bench::new(2, 10);
+    bench.world().missing.insert(TopicPartition::new("out", 0));
+    bench.turns(8_000).unwrap();
+    assert!(told_each_minute(&bench) >= 11, "the shard found it");
+    bench.world().missing.clear();
+    bench.turns(4_000).unwrap();
+    let told = told_each_minute(&bench);
+    bench.turns(4_000).unwrap();
+    assert_eq!(told_each_minute(&bench), told, "it is over");
+}
+
+#[test]
+fn a_partition_that_can_not_be_started_shows_and_is_read_again() {
+    let mut bench = Bench::new(1, 10);
+    for _ in 0..9 {
+        bench.fail("start", BrokerErrorKind::Retriable);
+    }
+    bench.turns(20).unwrap();
+    assert_eq!(alarm(&bench, 0), Some("start_failed"));
+    assert!(bench.counters.sum(Metric::PartitionStopped).abs() < 0.1, "it may pass");
+    bench.turns(250).unwrap();
+    assert!((bench.counters.sum(Metric::PartitionStopped) - 1.0).abs() < 0.1, "it did not");
+    bench.turns(600).unwrap();
+    assert!(bench.health.read().stopped.is_empty());
+    bench.assert_exactly_once(10);
+}

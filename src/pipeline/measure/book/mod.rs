@@ -136,7 +136,7 @@ impl DeltaBook {
         }
     }
 
-    /// A source partition went away.
+    /// A source partition went away, or is not read for now: it holds no event time back.
     pub fn revoke(&mut self, source: &TopicPartition) {
         for marks in [&mut self.marks, &mut self.marks_committed] {
             marks.sources.remove(source);
@@ -189,11 +189,12 @@ impl DeltaBook {
         }
     }
 
-    /// When marks are next owed, whatever is read; `None` without a source partition.
+    /// When marks are next owed, whatever is read; without a source partition what was noticed is due
+    /// at once, since nothing else would take it along.
     #[must_use]
     pub fn due(&self, now: Timestamp) -> Option<Timestamp> {
         if self.marks.sources.is_empty() {
-            return None;
+            return (!self.is_empty()).then_some(now);
         }
         let next = match self.marks.sent_at {
             Some(sent) if !self.marks.changed(now) => sent.plus_millis(MARK_INTERVAL_MS),

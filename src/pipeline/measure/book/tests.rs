@@ -176,6 +176,26 @@ fn marks_go_to_every_partition_each_second_and_on_every_change() {
 }
 
 #[test]
+fn a_partition_that_is_not_read_holds_no_event_time_back() {
+    let mut book = Book::new(1);
+    book.assign(&source(0));
+    book.assign(&source(1));
+    book.caught_up(&source(1), at(0));
+    book.drain(at(0));
+    book.revoke(&source(1));
+    book.discard();
+    let told = marks(&book.drain(at(1_000)).0);
+    assert_eq!(told.iter().map(|(_, marks)| marks.len()).collect::<Vec<_>>(), [1]);
+    book.revoke(&source(0));
+    assert_eq!(book.due(at(2_000)), None);
+    let place = book.1.of(None, None);
+    book.0.notice(&book.1, place, Signal::Stops, 1, at(2_000));
+    assert_eq!(book.due(at(2_000)), Some(at(2_000)), "nothing else would take it along");
+    assert_eq!(deltas(&book.drain(at(2_000)).0).len(), 2, "of nobody and of all");
+    assert_eq!(book.due(at(3_000)), None);
+}
+
+#[test]
 fn caught_up_outlasts_single_records_but_not_a_backlog() {
     let mut book = Book::new(1);
     book.assign(&source(0));
