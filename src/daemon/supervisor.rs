@@ -9,7 +9,8 @@ use std::time::Duration;
 use super::broker::{BrokerError, BrokerErrorKind, Connector, SlotConfig};
 use super::clock::Clock;
 use super::shard::{
-    FaultHook, HealthCell, MetricSink, Refresh, Shard, ShardConfig, ShardParts, Stop, StopLevel,
+    FaultHook, HealthCell, MetricSink, Refresh, STALL_WATCHDOG, Shard, ShardConfig, ShardParts,
+    Stop, StopLevel,
 };
 use crate::pipeline::metric::Metric;
 use crate::pipeline::step::Stage;
@@ -177,6 +178,7 @@ impl<K: Connector, C: Clock + Clone> Worker<K, C> {
                 };
                 Shard::new(parts).refreshed_by(refresh).run(&self.stop)
             }));
+            let stalled = matches!(&result, Ok(Err(error)) if error.operation == STALL_WATCHDOG);
             let (cause, detail) = match result {
                 Ok(Ok(())) => return None,
                 Ok(Err(error)) if error.kind == BrokerErrorKind::InstanceFenced => {
@@ -188,7 +190,7 @@ impl<K: Connector, C: Clock + Clone> Worker<K, C> {
                 Ok(Err(error)) => (error.kind.name(), error.to_string()),
                 Err(_) => ("panic", "the shard panicked".to_owned()),
             };
-            if self.clock.monotonic().saturating_sub(began) > WELL_AFTER {
+            if self.clock.monotonic().saturating_sub(began) > self.well_after(stalled) {
                 back_off = BACK_OFF_MIN;
             }
             self.failed(cause, &detail, back_off);
@@ -198,6 +200,11 @@ impl<K: Connector, C: Clock + Clone> Worker<K, C> {
             back_off = back_off.saturating_mul(2).min(BACK_OFF_MAX);
         }
         None
+    }
+
+    /// A run that stalled had stood still for the watchdog's time before it ended.
+    fn well_after(&self, stalled: bool) -> Duration {
+        if stalled { WELL_AFTER + self.plan.config.stall_timeout } else { WELL_AFTER }
     }
 
     /// Whether a newer process holds the slot. A join whose answer was lost fences its own client
@@ -418,5 +425,22 @@ mod tests {
         supervisor.spawn(plan(), |_| (Idle, Box::new(NoRefresh))).unwrap();
         stop.request(StopLevel::Drain);
         assert_eq!(supervisor.wait(Duration::from_secs(5)), End::Stopped);
+    }
+
+    #[test]
+    fn a_run_that_stalled_was_not_well() {
+        let (supervisor, stop) = supervise(&[]);
+        let plan = plan();
+        let stall = plan.config.stall_timeout;
+        let worker = Worker {
+            connector: Arc::clone(&supervisor.connector),
+            clock: supervisor.clock,
+            metrics: Arc::clone(&supervisor.metrics),
+            faults: Arc::clone(&supervisor.faults),
+            stop,
+            plan,
+        };
+        assert!(worker.well_after(true) > stall, "else the pause never grows");
+        assert_eq!(worker.well_after(false), WELL_AFTER);
     }
 }

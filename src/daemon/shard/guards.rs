@@ -1,5 +1,6 @@
 //! What watches over the loop: ends, lag, stalls, failing partitions, health.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::hold::unless_it_ends;
@@ -14,6 +15,12 @@ use crate::pipeline::metric::Metric;
 use crate::pipeline::record::TopicPartition;
 use crate::pipeline::step::{Lookup, PartitionStop, Stage};
 
+/// What the watchdog's errors call themselves.
+pub(in crate::daemon) const STALL_WATCHDOG: &str = "stall_watchdog";
+
+/// The reason of a partition that stalled again. Its alarm stays on while it is tried, until it moves.
+pub(super) const STALLED: &str = "stalled";
+
 /// Time between two updates of the gauges.
 const GAUGES_EVERY: Duration = Duration::from_secs(1);
 
@@ -26,6 +33,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             partition.progress_at = monotonic;
             partition.lag = 0;
             self.stage.caught_up(topic_partition, now);
+            self.moved(topic_partition);
         }
     }
 
@@ -133,21 +141,43 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         )
     }
 
-    /// A partition with lag that gives nothing for long: the client is stuck.
-    pub(super) fn watch_stalls(&self) -> Result<(), BrokerError> {
+    /// A partition with lag that gives nothing for long: the client is stuck, and the shard is built
+    /// anew. One that stalls again while a neighbour is well is stopped alone.
+    pub(super) fn watch_stalls(&mut self) -> Result<(), BrokerError> {
         let monotonic = self.clock.monotonic();
-        let stalled = self.partitions.iter().find(|(_, partition)| {
-            partition.is_running()
-                && partition.lag > 0
+        let running = self.partitions.iter().filter(|(_, partition)| partition.is_running());
+        let (stalled, well): (Vec<_>, Vec<_>) = running.partition(|(_, partition)| {
+            partition.lag > 0
                 && monotonic.saturating_sub(partition.progress_at) > self.config.stall_timeout
         });
-        match stalled {
-            Some((topic_partition, partition)) => Err(BrokerError::new(
-                BrokerErrorKind::Fatal,
-                "stall_watchdog",
-                format!("{topic_partition} has {} records and gives none", partition.lag),
-            )),
-            None => Ok(()),
+        let Some((first, partition)) = stalled.first() else { return Ok(()) };
+        let detail = format!("{first} has {} records and gives none", partition.lag);
+        let stalled: BTreeSet<TopicPartition> =
+            stalled.iter().map(|(topic_partition, _)| (*topic_partition).clone()).collect();
+        if well.is_empty() || !stalled.is_subset(&self.stalled) {
+            self.health.update(|health| health.stalled = stalled);
+            return Err(BrokerError::new(BrokerErrorKind::Fatal, STALL_WATCHDOG, detail));
+        }
+        for topic_partition in stalled {
+            let stop = PartitionStop {
+                reason: STALLED,
+                detail: format!("{topic_partition} gives nothing in spite of its lag"),
+                command: "kafka-topics.sh --describe; see to the leader of the partition"
+                    .to_owned(),
+            };
+            self.pause(&topic_partition, stop, Until::Retry)?;
+        }
+        Ok(())
+    }
+
+    /// A partition gave a record or was seen at its end.
+    pub(super) fn moved(&mut self, topic_partition: &TopicPartition) {
+        if self.stalled.remove(topic_partition) {
+            self.health.update(|health| health.stalled.clone_from(&self.stalled));
+        }
+        let Some(partition) = self.partitions.get_mut(topic_partition) else { return };
+        if let Some(alarm) = partition.alarm.take_if(|alarm| *alarm == STALLED) {
+            self.alarm(topic_partition, Some(alarm), false);
         }
     }
 

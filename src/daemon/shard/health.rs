@@ -1,5 +1,6 @@
 //! What a shard tells the outside about itself.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +20,9 @@ pub struct ShardHealth {
     pub restoring: usize,
     /// Partitions stopped or paused, with the reason.
     pub stopped: Vec<(TopicPartition, PartitionStop)>,
+    /// Partitions that gave nothing in spite of lag when the shard was last built anew for that, and
+    /// have not moved since.
+    pub stalled: BTreeSet<TopicPartition>,
     /// Age of the open transaction.
     pub transaction_age: Option<Duration>,
     /// Failures since the last committed transaction.

@@ -21,14 +21,16 @@ mod transaction;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 pub use fault::{FaultHook, FaultPoint, MarkerFile, NoFaults};
+pub(super) use guards::STALL_WATCHDOG;
 pub use health::{HealthCell, ShardHealth};
 pub use stop::{Stop, StopLevel};
 
+use self::guards::STALLED;
 use self::outputs::Unwritable;
 use self::partition::{Hold, Partition, Phase, Until};
 use self::poison::Isolation;
@@ -206,6 +208,8 @@ pub struct Shard<B, S, C> {
     next_ticket: u64,
     failures: u32,
     last_failure: Option<String>,
+    /// Partitions for which the shard was built anew, until they move.
+    stalled: BTreeSet<TopicPartition>,
     joined: bool,
     gauges_at: Duration,
     remind_at: Duration,
@@ -221,6 +225,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             clock: parts.clock,
             config: parts.config,
             metrics: parts.metrics,
+            stalled: parts.health.read().stalled,
             health: parts.health,
             faults: parts.faults,
             refresh: Box::new(NoRefresh),
@@ -524,7 +529,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         match started {
             Ok(()) => {
                 partition.phase = Phase::Running;
-                let alarm = partition.alarm.take();
+                let alarm = partition.alarm.take_if(|alarm| *alarm != STALLED);
                 self.alarm(topic_partition, alarm, false);
                 Ok(())
             }

@@ -194,6 +194,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             partition.position = position;
             partition.progress_at = monotonic;
         }
+        self.moved(topic_partition);
     }
 
     fn take_record(

@@ -152,3 +152,56 @@ fn a_partition_that_can_not_be_started_shows_and_is_read_again() {
     assert!(bench.health.read().stopped.is_empty());
     bench.assert_exactly_once(10);
 }
+
+fn stalls(bench: &Bench, records: u64) {
+    bench.world().events.push_back(Event::Lag { topic_partition: source(0), records });
+}
+
+/// Lets a minute and more pass with partition 1 at its end.
+fn wait_beside_a_neighbour(bench: &mut Bench) -> Result<(), BrokerError> {
+    for _ in 0..70 {
+        let event = Event::CaughtUp { topic_partition: source(1), end_offset: 10 };
+        bench.world().events.push_back(event);
+        bench.turns(12)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_partition_that_stalls_again_is_stopped_alone_until_it_moves() {
+    let mut bench = Bench::new(2, 10);
+    bench.turns(20).unwrap();
+    stalls(&bench, 5);
+    let error = wait_beside_a_neighbour(&mut bench).unwrap_err();
+    assert_eq!(error.operation, "stall_watchdog");
+
+    let health = bench.health.clone();
+    let mut bench = Bench::new(2, 10);
+    let shard = bench.shard.as_mut().unwrap();
+    shard.health = health.clone();
+    shard.stalled = health.read().stalled;
+    bench.world().committed.extend([0, 1].map(|n| (source(n), (10, "1".to_owned()))));
+    bench.turns(20).unwrap();
+    stalls(&bench, 5);
+    for _ in 0..3 {
+        wait_beside_a_neighbour(&mut bench).unwrap();
+        stalls(&bench, 5);
+    }
+    let sum = bench.counters.sum(Metric::PartitionStopped);
+    assert!((sum - 1.0).abs() < 0.1, "the alarm stays on while it is tried: {sum}");
+    bench.world().ends.insert(source(0), 15);
+    bench.turns(3_000).unwrap();
+    assert_eq!(bench.world().committed[&source(0)].0, 15);
+    assert!(health.read().stalled.is_empty());
+}
+
+#[test]
+fn a_client_that_gives_nothing_at_all_is_built_anew_each_time() {
+    let health = HealthCell::default();
+    health.update(|health| health.stalled = [source(0)].into());
+    let mut bench = Bench::new(1, 10);
+    bench.turns(20).unwrap();
+    bench.shard.as_mut().unwrap().stalled = health.read().stalled;
+    stalls(&bench, 5);
+    assert_eq!(bench.turns(1_000).unwrap_err().operation, "stall_watchdog");
+}
