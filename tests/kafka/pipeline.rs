@@ -3,8 +3,10 @@
 use std::fs;
 use std::time::Duration;
 
+use rdkafka::producer::BaseRecord;
+
 use crate::daemon::Deployment;
-use crate::harness::{Admin, Deadline, shared_brokers, wait_until};
+use crate::harness::{Admin, Deadline, flush, shared_brokers, wait_until};
 
 fn deployment(partitions: i32) -> Deployment {
     Deployment::new(Admin { brokers: shared_brokers().to_owned() }, partitions, "")
@@ -99,6 +101,33 @@ fn missing_topics_and_brokers_are_named() {
     let told = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert_eq!(refused.status.code(), Some(78), "{told}");
     assert!(told.contains("isolation.level"), "{told}");
+}
+
+#[test]
+fn an_output_topic_that_goes_away_stops_those_alone_that_write_to_it() {
+    let deployment = deployment(2);
+    deployment.feed(50);
+    let mut daemon = deployment.start("a", None);
+    deployment.wait_for_all(60);
+    let letters = format!("{}.dead-letters", deployment.source);
+    deployment.admin.delete_topic(&letters);
+    let feeder = deployment.admin.feeder();
+    let no_text = BaseRecord::<[u8], [u8]>::to(&deployment.source).partition(0);
+    feeder.send(no_text.payload(b"\x1f\x8b\x08\x00")).map_err(|(error, _)| error).expect("queued");
+    flush(&feeder);
+    wait_until("the stop", 90, || {
+        daemon.assert_running();
+        let log = daemon.log();
+        log.lines().any(|line| line.contains("output_partition_missing") && line.contains(&letters))
+    });
+    let [stopped, other] =
+        [0, 1].map(|partition| deployment.admin.watermarks(&deployment.redacted(), partition).1);
+    deployment.admin.produce(&deployment.source, 1, "{\"level\":\"INFO\",\"message\":\"new\"}");
+    let end = |partition| deployment.admin.watermarks(&deployment.redacted(), partition).1;
+    wait_until("the neighbour's record", 60, || end(1) > other);
+    deployment.must(&["topics", "create"]);
+    wait_until("the record that waited", 120, || end(0) > stopped);
+    assert_eq!(daemon.terminate(), Some(0), "{}", daemon.log());
 }
 
 #[test]

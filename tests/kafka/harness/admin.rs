@@ -131,6 +131,14 @@ impl Admin {
         });
     }
 
+    /// Deletes a topic.
+    pub(crate) fn delete_topic(&self, topic: &str) {
+        let client: AdminClient<DefaultClientContext> = self.client().create().expect("a client");
+        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+        let gone = block_on(client.delete_topics(&[topic], &options)).expect("the request");
+        gone.into_iter().for_each(|topic| drop(topic.expect("the topic goes")));
+    }
+
     /// Raises the partition count of a topic.
     pub(crate) fn grow(&self, topic: &str, partitions: usize) {
         let client: AdminClient<DefaultClientContext> = self.client().create().expect("a client");
