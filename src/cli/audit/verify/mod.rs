@@ -1,0 +1,76 @@
+//! `blotter audit verify`: every chain of a topic, or of exported files, entry by entry, with the
+//! exact place of the first fault. Where an operator began a new chain behind one, that goes on being
+//! verified.
+
+mod files;
+mod topic;
+mod verdict;
+mod walk;
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::super::exit::{Exit, Failure};
+use super::super::preview::brokers_flag;
+use super::super::{Common, print};
+use crate::daemon::keys::{deployment_public, instance_certificate};
+use crate::pipeline::audit::{Certificate, PublicKey};
+use crate::settings::Settings;
+use verdict::Verdict;
+
+#[derive(Debug, Args)]
+pub(super) struct VerifyArguments {
+    /// Exported files, each one partition's entries, one per line
+    #[arg(value_name = "FILE", required_unless_present = "topic", conflicts_with = "topic")]
+    files: Vec<PathBuf>,
+    /// Source topic whose audit topic is verified
+    #[arg(long)]
+    topic: Option<String>,
+    /// host:port of the brokers, separated by commas
+    #[arg(long, value_name = "LIST", requires = "topic")]
+    brokers: Option<String>,
+    /// The deployment's public key, or a file that holds it; default: the one in the keys' folder
+    #[arg(long, value_name = "KEY_OR_FILE")]
+    deployment_key: Option<String>,
+    /// Source partition of files that do not begin at a genesis
+    #[arg(long, value_name = "TOPIC/PARTITION")]
+    source: Option<String>,
+    /// Exit 0 although a chain is broken, where an operator began a new one behind the break
+    #[arg(long)]
+    accept_repaired: bool,
+    /// One line of JSON per partition
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn run(common: &Common, arguments: &VerifyArguments) -> Result<Exit, Failure> {
+    let settings = Settings::new(&common.load(brokers_flag(arguments.brokers.as_deref()))?)?;
+    let deployment_key =
+        deployment_public(&settings.keys.folder, arguments.deployment_key.as_deref())?;
+    let signers = instance_certificate(&settings.keys.folder, &settings.deployment);
+    let scene = Scene { settings, deployment_key, signers: signers.into_iter().collect() };
+    let mut all_verified = true;
+    let mut tell = |verdict: &Verdict| {
+        let accepted = verdict.breaks.is_empty() || arguments.accept_repaired;
+        all_verified &= verdict.fault.is_none() && accepted;
+        print(&if arguments.json { verdict.to_json() } else { verdict.to_text() })
+    };
+    match &arguments.topic {
+        Some(topic) => topic::verify(&scene, topic, &mut tell)?,
+        None => {
+            for file in &arguments.files {
+                tell(&files::verify(&scene, file, arguments.source.as_deref())?)?;
+            }
+        }
+    }
+    Ok(if all_verified { Exit::Success } else { Exit::Data })
+}
+
+/// What all chains are verified with.
+struct Scene {
+    settings: Settings,
+    deployment_key: PublicKey,
+    /// Certificates for chains whose beginning retention took.
+    signers: Vec<Certificate>,
+}

@@ -1,0 +1,104 @@
+//! The way through one partition's entries: up to a fault, and on from the chain that an operator
+//! began behind it.
+
+use super::super::policies::Policies;
+use super::Scene;
+use super::verdict::{Break, Problem, Verdict, hex};
+use crate::pipeline::audit::{ChainFields, Fault, HeadRef, Kind, Start, Trust, Verifier};
+
+/// Takes entries up to a fault, and on from the chain that an operator began behind it.
+#[derive(Default)]
+pub(super) struct Run {
+    verifier: Option<Verifier>,
+    fault: Option<Fault>,
+    /// Earlier faults: each with the place of the next chain and the entries before it.
+    breaks: Vec<(Fault, i64, u64)>,
+    /// Entries since the fault.
+    unverified: u64,
+    policies: Policies,
+    /// The head that the daemon committed, until it is seen.
+    committed: Option<HeadRef>,
+}
+
+impl Run {
+    /// One that must come by the head that the daemon committed, where that is known.
+    pub(super) fn new(committed: Option<HeadRef>) -> Self {
+        Self { committed, ..Self::default() }
+    }
+
+    pub(super) fn push(&mut self, scene: &Scene, trust: &Trust, place: i64, entry: &[u8]) {
+        if self.fault.is_some() && !self.repair(trust, place, entry) {
+            self.unverified += 1;
+            return;
+        }
+        let verifier = self.verifier.get_or_insert_with(|| {
+            Verifier::new(trust.clone(), Start::of_first_entry(entry, scene.signers.clone()))
+        });
+        self.fault = verifier.push(place, entry).err();
+        // The beginning of the new chain may be what showed that the old one breaks off.
+        if self.fault.is_some() && self.repair(trust, place, entry) {
+            self.fault = self.verifier.as_mut().and_then(|new| new.push(place, entry).err());
+        }
+        let Some(verifier) = &self.verifier else { return };
+        if self.fault.is_none() {
+            self.policies.push(place, entry);
+        }
+        if self.committed.is_some_and(|head| Some(head.head) == verifier.head()) {
+            self.committed = None;
+        }
+    }
+
+    /// Whether `entry` begins the chain that follows the broken one: a genesis of a later
+    /// incarnation. Whether it is a good one, the verifier tells.
+    fn repair(&mut self, trust: &Trust, place: i64, entry: &[u8]) -> bool {
+        let broken = self.verifier.as_ref().map_or(0, Verifier::incarnation);
+        let is_genesis = ChainFields::read(entry).is_ok_and(|fields| fields.kind == Kind::Genesis);
+        let start = Start::of_first_entry(entry, Vec::new());
+        let follows = matches!(&start, Start::Suffix { incarnation, .. } if *incarnation > broken);
+        if !(is_genesis && follows) {
+            return false;
+        }
+        if let Some(fault) = self.fault.take() {
+            self.breaks.push((fault, place, std::mem::take(&mut self.unverified)));
+        }
+        self.verifier = Some(Verifier::new(trust.clone(), start));
+        true
+    }
+
+    pub(super) fn finish(self, trust: &Trust, place: impl Fn(Option<i64>) -> String) -> Verdict {
+        let verifier =
+            self.verifier.unwrap_or_else(|| Verifier::new(trust.clone(), Start::Genesis));
+        let (report, head) = (verifier.report().clone(), verifier.head());
+        let fault = self.fault.or_else(|| verifier.finish().err());
+        let problem = |fault: Fault| Problem {
+            place: place(fault.place),
+            kind: fault.kind.name(),
+            seq: fault.seq,
+            expected: fault.expected,
+            found: fault.found,
+        };
+        let fault = fault.map(problem);
+        let breaks = self.breaks.into_iter().map(|(fault, next, unverified)| Break {
+            fault: problem(fault),
+            repaired: place(Some(next)),
+            unverified,
+        });
+        let remarks = self.policies.remarks().into_iter();
+        let remarks = remarks.map(|(at, what)| format!("{what} {}", place(Some(at))));
+        let lost = |head: HeadRef| Problem {
+            place: place(Some(head.stored.offset())),
+            kind: "committed_head_absent",
+            seq: Some(head.head.seq),
+            expected: format!("the committed head, leaf {}", hex(&head.head.leaf)),
+            found: "entries without it: the trail was cut, rolled back or rewritten".to_owned(),
+        };
+        Verdict {
+            source: trust.source.to_string(),
+            report,
+            head,
+            fault: fault.or_else(|| self.committed.map(lost)),
+            breaks: breaks.collect(),
+            notes: remarks.collect(),
+        }
+    }
+}
