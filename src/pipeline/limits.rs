@@ -117,6 +117,10 @@ pub const AUDIT_SEAL_BYTES_MAX: usize = 512;
 /// Most records one seal covers: keeps its counts at seven digits.
 pub const AUDIT_SEAL_RECORDS_MAX: u32 = 9_999_999;
 
+/// Chains of one partition, one more for each restart by an operator, among which the first seal of
+/// a trail without a beginning is looked for: each try costs a signature.
+pub const AUDIT_INCARNATIONS_MAX: u32 = 999;
+
 /// Longest instance name in a seal; a longer one is cut.
 pub const AUDIT_INSTANCE_BYTES_MAX: usize = 24;
 

@@ -13,3 +13,4 @@ mod pipe;
 mod reload;
 mod repair;
 mod tidy;
+mod verify;

@@ -36,6 +36,9 @@ pub(super) struct VerifyArguments {
     /// Source partition of files that do not begin at a genesis
     #[arg(long, value_name = "TOPIC/PARTITION")]
     source: Option<String>,
+    /// Accept a trail without its beginning (retention took it): believe its first entry
+    #[arg(long)]
+    accept_suffix: bool,
     /// Exit 0 although a chain is broken, where an operator began a new one behind the break
     #[arg(long)]
     accept_repaired: bool,
@@ -48,8 +51,9 @@ pub(super) fn run(common: &Common, arguments: &VerifyArguments) -> Result<Exit, 
     let settings = Settings::new(&common.load(brokers_flag(arguments.brokers.as_deref()))?)?;
     let deployment_key =
         deployment_public(&settings.keys.folder, arguments.deployment_key.as_deref())?;
-    let signers = instance_certificate(&settings.keys.folder, &settings.deployment);
-    let scene = Scene { settings, deployment_key, signers: signers.into_iter().collect() };
+    let signer = instance_certificate(&settings.keys.folder, &settings.deployment);
+    let signers_of_suffix = arguments.accept_suffix.then(|| signer.into_iter().collect());
+    let scene = Scene { settings, deployment_key, signers_of_suffix };
     let mut all_verified = true;
     let mut tell = |verdict: &Verdict| {
         let accepted = verdict.breaks.is_empty() || arguments.accept_repaired;
@@ -71,6 +75,6 @@ pub(super) fn run(common: &Common, arguments: &VerifyArguments) -> Result<Exit, 
 struct Scene {
     settings: Settings,
     deployment_key: PublicKey,
-    /// Certificates for chains whose beginning retention took.
-    signers: Vec<Certificate>,
+    /// Certificates for trails without a beginning, where those are accepted.
+    signers_of_suffix: Option<Vec<Certificate>>,
 }

@@ -4,7 +4,7 @@
 use super::super::policies::Policies;
 use super::Scene;
 use super::verdict::{Break, Problem, Verdict, hex};
-use crate::pipeline::audit::{ChainFields, Fault, HeadRef, Kind, Start, Trust, Verifier};
+use crate::pipeline::audit::{Fault, FaultKind, GenesisFacts, HeadRef, Start, Trust, Verifier};
 
 /// Takes entries up to a fault, and on from the chain that an operator began behind it.
 #[derive(Default)]
@@ -15,6 +15,8 @@ pub(super) struct Run {
     breaks: Vec<(Fault, i64, u64)>,
     /// Entries since the fault.
     unverified: u64,
+    /// Whether the first chain was seen from its genesis on.
+    from_genesis: bool,
     policies: Policies,
     /// The head that the daemon committed, until it is seen.
     committed: Option<HeadRef>,
@@ -32,7 +34,11 @@ impl Run {
             return;
         }
         let verifier = self.verifier.get_or_insert_with(|| {
-            Verifier::new(trust.clone(), Start::of_first_entry(entry, scene.signers.clone()))
+            let start = match &scene.signers_of_suffix {
+                Some(signers) => Start::Suffix(signers.clone()),
+                None => Start::Genesis,
+            };
+            Verifier::new(trust.clone(), start)
         });
         self.fault = verifier.push(place, entry).err();
         // The beginning of the new chain may be what showed that the old one breaks off.
@@ -52,23 +58,25 @@ impl Run {
     /// incarnation. Whether it is a good one, the verifier tells.
     fn repair(&mut self, trust: &Trust, place: i64, entry: &[u8]) -> bool {
         let broken = self.verifier.as_ref().map_or(0, Verifier::incarnation);
-        let is_genesis = ChainFields::read(entry).is_ok_and(|fields| fields.kind == Kind::Genesis);
-        let start = Start::of_first_entry(entry, Vec::new());
-        let follows = matches!(&start, Start::Suffix { incarnation, .. } if *incarnation > broken);
-        if !(is_genesis && follows) {
+        let is_at_start =
+            self.fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::StartAbsent);
+        let follows = GenesisFacts::read(entry).is_some_and(|genesis| genesis.incarnation > broken);
+        if !follows || is_at_start {
             return false;
         }
         if let Some(fault) = self.fault.take() {
             self.breaks.push((fault, place, std::mem::take(&mut self.unverified)));
         }
-        self.verifier = Some(Verifier::new(trust.clone(), start));
+        self.from_genesis |= self.verifier.as_ref().is_some_and(|old| old.report().from_genesis);
+        self.verifier = Some(Verifier::new(trust.clone(), Start::Suffix(Vec::new())));
         true
     }
 
     pub(super) fn finish(self, trust: &Trust, place: impl Fn(Option<i64>) -> String) -> Verdict {
         let verifier =
             self.verifier.unwrap_or_else(|| Verifier::new(trust.clone(), Start::Genesis));
-        let (report, head) = (verifier.report().clone(), verifier.head());
+        let (mut report, head) = (verifier.report().clone(), verifier.head());
+        report.from_genesis |= self.from_genesis;
         let fault = self.fault.or_else(|| verifier.finish().err());
         let problem = |fault: Fault| Problem {
             place: place(fault.place),

@@ -13,7 +13,7 @@ use super::keys::KeyringId;
 use super::merkle::leaf_hash;
 use super::metadata::{AuditState, HeadRef, MetadataError, OffsetMetadata, StoredAt};
 use super::seal::SealedPosition;
-use super::verify::{Fault, GenesisFacts, SealFacts, Start, Verifier, incarnation_of_genesis};
+use super::verify::{Fault, GenesisFacts, SealFacts, Start, Verifier};
 
 pub use ask::{Answer, Ask, RestoreContext, Role, Step};
 pub use outcome::{
@@ -275,12 +275,13 @@ impl Restore {
             let value = record.value.unwrap_or_default();
             let (trust, signers) = (&self.context.trust, &self.context.signers);
             let verifier = self.verifier.get_or_insert_with(|| {
-                Verifier::new(trust.clone(), Start::of_first_entry(value, signers.clone()))
+                Verifier::new(trust.clone(), Start::Suffix(signers.clone()))
             });
             if self.broken.is_none() {
                 self.broken = verifier.push(record.offset, value).err();
             }
-            self.incarnation = self.incarnation.max(incarnation_of_genesis(value));
+            let genesis = GenesisFacts::read(value);
+            self.incarnation = self.incarnation.max(genesis.map(|genesis| genesis.incarnation));
         });
         // A restart must know every incarnation there was, also behind a break.
         let must_read_on = matches!(self.context.permission, Permission::Restart { .. });

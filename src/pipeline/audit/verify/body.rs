@@ -2,10 +2,11 @@
 
 use serde::Deserialize;
 
-use super::super::chain::{CHAIN_FIELDS_BYTES, ChainHead};
+use super::super::super::limits::AUDIT_INCARNATIONS_MAX;
+use super::super::chain::{CHAIN_FIELDS_BYTES, ChainHead, Origin};
 use super::super::entry::{Kind, PolicyHash, ShortPolicyHash};
-use super::super::json::{read_base64, read_hex};
-use super::super::keys::{KeyId, KeyringId};
+use super::super::json::read_base64;
+use super::super::keys::KeyId;
 use super::super::merkle::root_of;
 use super::super::metadata::{HeadRef, StoredAt};
 use super::super::seal::{SIGNATURE_FIELD_BYTES, SealedPosition};
@@ -92,6 +93,7 @@ impl Verifier {
             let kind = FaultKind::WrongPolicy;
             return Err(self.fault(kind, at, "the policy in force", "another policy"));
         }
+        self.origin_is_known = true;
         self.policy = Some(seal.policy);
         self.position = Some(seal.to);
         let signer = self.signer.expect("check_signature found the signer");
@@ -123,11 +125,27 @@ impl Verifier {
             let expected = in_force.map_or_else(|| "a known key".to_owned(), |id| id.to_string());
             return Err(self.fault(FaultKind::WrongSigner, at, expected, named.to_string()));
         }
-        if !self.signature_verifies(entry) {
+        if !self.is_signed(entry) {
             let expected = format!("a signature by key {named}");
             return Err(self.fault(FaultKind::WrongSignature, at, expected, "another"));
         }
         Ok(())
+    }
+
+    /// Whether the key in force signed a seal. The signature covers the chain's name: of a suffix, the
+    /// first one tells which of the partition's chains it is.
+    fn is_signed(&mut self, entry: &[u8]) -> bool {
+        if self.origin_is_known {
+            return self.signature_verifies(entry);
+        }
+        (0..=AUDIT_INCARNATIONS_MAX).any(|incarnation| {
+            self.set_incarnation(incarnation);
+            self.signature_verifies(entry)
+        })
+    }
+
+    fn set_incarnation(&mut self, incarnation: u32) {
+        self.origin = Origin::new(&self.trust.deployment, &self.trust.source, incarnation);
     }
 
     fn check_range(&self, at: At, seal: &Seal<'_>) -> Result<(), Fault> {
@@ -183,10 +201,14 @@ impl Verifier {
 
     fn check_genesis(&mut self, at: At, entry: &[u8]) -> Result<(), Fault> {
         let wire: GenesisWire<'_> = self.parse(at, entry)?;
+        let facts = wire.facts().ok_or_else(|| self.malformed(at))?;
         if self.ended {
             self.origin = self.origin.next_incarnation();
-            self.check_after(at, &wire)?;
+            self.check_after(at, &facts)?;
             self.ended = false;
+        }
+        if !self.origin_is_known {
+            self.set_incarnation(facts.incarnation);
         }
         if wire.origin != self.origin.as_str() {
             let expected = self.origin.as_str().to_owned();
@@ -194,21 +216,19 @@ impl Verifier {
         }
         let signer = certificate(wire.key, wire.cert).ok_or_else(|| self.malformed(at))?;
         let policy = ShortPolicyHash::parse(wire.policy).ok_or_else(|| self.malformed(at))?;
-        let keyring = KeyringId::parse(wire.keyring).ok_or_else(|| self.malformed(at))?;
-        self.newest_genesis = Some(GenesisFacts { keyring, partitions: wire.partitions });
+        self.newest_genesis = Some(facts);
         self.accept_signer(at, signer)?;
+        self.origin_is_known = true;
         self.policy = Some(policy);
         self.position = Some(wire.offset);
         self.open.moved = true;
-        self.report.from_genesis |= self.report.entries_total() == 0;
+        self.report.from_genesis |= self.report.entries_total() == 0 && facts.incarnation == 0;
         self.report.from.get_or_insert(wire.offset);
         Ok(())
     }
 
-    fn check_after(&self, at: At, wire: &GenesisWire<'_>) -> Result<(), Fault> {
-        let named = wire.after.as_ref().and_then(|after| {
-            Some(ChainHead { seq: after.seq.parse().ok()?, leaf: read_hex(after.leaf.as_bytes())? })
-        });
+    fn check_after(&self, at: At, facts: &GenesisFacts) -> Result<(), Fault> {
+        let named = facts.after;
         if named == self.head {
             return Ok(());
         }

@@ -21,8 +21,7 @@ use super::metadata::HeadRef;
 use super::seal::{Fates, SealedPosition, seal_root};
 
 pub use fault::{Fault, FaultKind};
-use wire::Seal;
-pub(super) use wire::incarnation_of_genesis;
+use wire::{GenesisWire, Seal};
 
 /// Whose chain is verified, against which root of trust.
 #[derive(Clone, Debug)]
@@ -42,26 +41,10 @@ pub enum Start {
     Genesis,
     /// It is this seal (of a committed offset's metadata, or of an earlier verification).
     Head(HeadRef),
-    /// Retention took the beginning: it is believed as it stands. A key among `signers` must have
+    /// The beginning is gone: the first entry is believed as it stands, whichever of the partition's
+    /// chains it is of. Where it is no genesis, the holder of one of these certificates must have
     /// signed the first seal.
-    Suffix {
-        /// Incarnation of the first entry.
-        incarnation: u32,
-        /// Certificates of keys that may have signed.
-        signers: Vec<Certificate>,
-    },
-}
-
-impl Start {
-    /// For a reader that knows nothing but the oldest entry kept: its genesis, if it is one;
-    /// otherwise the entry is believed to be of the first incarnation, signed by one of `signers`.
-    #[must_use]
-    pub fn of_first_entry(entry: &[u8], signers: Vec<Certificate>) -> Self {
-        match incarnation_of_genesis(entry) {
-            Some(0) => Self::Genesis,
-            incarnation => Self::Suffix { incarnation: incarnation.unwrap_or(0), signers },
-        }
-    }
+    Suffix(Vec<Certificate>),
 }
 
 /// What was verified.
@@ -83,7 +66,7 @@ pub struct Report {
     pub sealed_at: Option<(i64, i64)>,
     /// Seals whose writer's clock stood before that of the seal before (clocks of two hosts).
     pub clock_steps_back: u64,
-    /// Whether the verified entries begin at a genesis.
+    /// Whether the verified entries begin at the genesis of the partition's first chain.
     pub from_genesis: bool,
 }
 
@@ -112,13 +95,28 @@ pub struct SealFacts {
     pub policy: ShortPolicyHash,
 }
 
-/// What the newest genesis told.
+/// What a genesis tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GenesisFacts {
+    /// Which of the partition's chains it begins.
+    pub incarnation: u32,
+    /// Source offset at which reading starts.
+    pub offset: i64,
+    /// The `end` of the chain before: its writer had read that chain whole.
+    pub after: Option<ChainHead>,
     /// The keyring of the chain.
     pub keyring: KeyringId,
     /// Partitions of the source topic when it was first read.
     pub partitions: i32,
+}
+
+impl GenesisFacts {
+    /// Of a stored entry; `None` when it is no genesis.
+    #[must_use]
+    pub fn read(entry: &[u8]) -> Option<Self> {
+        let fields = ChainFields::read(entry).ok()?;
+        if fields.kind == Kind::Genesis { GenesisWire::read(entry)?.facts() } else { None }
+    }
 }
 
 /// Verifies one audit partition, entry by entry.
@@ -126,6 +124,8 @@ pub struct Verifier {
     trust: Trust,
     start: Option<Start>,
     origin: Origin,
+    /// Whether the incarnation is known: in a suffix the first seal or genesis tells it.
+    origin_is_known: bool,
     source: Vec<u8>,
     head: Option<ChainHead>,
     head_kind: Kind,
@@ -174,12 +174,12 @@ impl Verifier {
     #[must_use]
     pub fn new(trust: Trust, start: Start) -> Self {
         let incarnation = match &start {
-            Start::Genesis => 0,
             Start::Head(head) => head.incarnation,
-            Start::Suffix { incarnation, .. } => *incarnation,
+            Start::Genesis | Start::Suffix(_) => 0,
         };
         Self {
             origin: Origin::new(&trust.deployment, &trust.source, incarnation),
+            origin_is_known: !matches!(start, Start::Suffix(_)),
             source: source_prefix(&trust.source),
             trust,
             start: Some(start),
@@ -308,10 +308,14 @@ impl Verifier {
         entry: &[u8],
     ) -> Result<(), Fault> {
         match start {
-            Start::Genesis if fields.kind == Kind::Genesis => self.check_first(at, fields),
             Start::Genesis => {
-                let found = fields.kind.code();
-                Err(self.fault(FaultKind::StartAbsent, at, "a genesis", found))
+                let found = match GenesisFacts::read(entry).map(|genesis| genesis.incarnation) {
+                    Some(later) if later > 0 => format!("the genesis of chain {later}"),
+                    _ if fields.kind == Kind::Genesis => return self.check_first(at, fields),
+                    _ => fields.kind.code().to_owned(),
+                };
+                let expected = "the genesis of the partition's first chain";
+                Err(self.fault(FaultKind::StartAbsent, at, expected, found))
             }
             Start::Head(head) => {
                 let found = ChainHead { seq: fields.seq, leaf: leaf_hash(entry) };
@@ -323,7 +327,7 @@ impl Verifier {
                 self.open.is_whole = false;
                 self.accept_signer(at, head.signer)
             }
-            Start::Suffix { signers, .. } => {
+            Start::Suffix(signers) => {
                 self.candidates = signers;
                 if fields.kind == Kind::Genesis {
                     return self.check_first(at, fields);

@@ -3,13 +3,14 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::super::chain::ChainFields;
+use super::super::chain::ChainHead;
 use super::super::commitment::ShortCommitment;
-use super::super::entry::{Kind, ShortPolicyHash};
-use super::super::json::read_base64;
-use super::super::keys::{Certificate, PublicKey, Signature};
+use super::super::entry::ShortPolicyHash;
+use super::super::json::{read_base64, read_hex};
+use super::super::keys::{Certificate, KeyringId, PublicKey, Signature};
 use super::super::merkle::Hash;
 use super::super::seal::Fates;
+use super::GenesisFacts;
 
 /// A seal, decoded.
 pub(super) struct Seal<'a> {
@@ -83,19 +84,43 @@ pub(super) struct GenesisWire<'a> {
     start: &'a str,
     start_time: Option<i64>,
     pub(super) offset: i64,
-    pub(super) partitions: i32,
-    pub(super) keyring: &'a str,
+    partitions: i32,
+    keyring: &'a str,
     pub(super) key: &'a str,
     pub(super) cert: &'a str,
     pub(super) policy: &'a str,
-    pub(super) after: Option<AfterWire<'a>>,
+    after: Option<AfterWire<'a>>,
+}
+
+impl<'a> GenesisWire<'a> {
+    pub(super) fn read(entry: &'a [u8]) -> Option<Self> {
+        serde_json::from_slice(entry).ok()
+    }
+
+    pub(super) fn facts(&self) -> Option<GenesisFacts> {
+        let (_, incarnation) = self.origin.rsplit_once('/')?;
+        let after = match &self.after {
+            None => None,
+            Some(after) => Some(ChainHead {
+                seq: after.seq.parse().ok()?,
+                leaf: read_hex(after.leaf.as_bytes())?,
+            }),
+        };
+        Some(GenesisFacts {
+            incarnation: incarnation.parse().ok()?,
+            offset: self.offset,
+            after,
+            keyring: KeyringId::parse(self.keyring)?,
+            partitions: self.partitions,
+        })
+    }
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct AfterWire<'a> {
-    pub(super) seq: &'a str,
-    pub(super) leaf: &'a str,
+struct AfterWire<'a> {
+    seq: &'a str,
+    leaf: &'a str,
 }
 
 #[derive(Deserialize)]
@@ -177,14 +202,4 @@ pub(super) struct EndWire<'a> {
 /// The key and certificate of a genesis or rotate entry.
 pub(super) fn certificate(key: &str, cert: &str) -> Option<Certificate> {
     Some(Certificate { key: PublicKey::parse(key)?, signature: read_base64(cert)? })
-}
-
-/// The incarnation that a genesis names in its origin; `None` when the entry is no genesis.
-pub(in super::super) fn incarnation_of_genesis(entry: &[u8]) -> Option<u32> {
-    if ChainFields::read(entry).ok()?.kind != Kind::Genesis {
-        return None;
-    }
-    let wire: GenesisWire<'_> = serde_json::from_slice(entry).ok()?;
-    let (_, incarnation) = wire.origin.rsplit_once('/')?;
-    incarnation.parse().ok()
 }

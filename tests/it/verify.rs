@@ -1,0 +1,187 @@
+//! What `blotter audit verify` says of trails that somebody cut, replaced, repaired or made up.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use blotter::pipeline::audit::{
+    Action, ChainHead, Commitment, DeploymentKey, End, Fate, Gap, GapReason, Genesis, InstanceKey,
+    InstanceName, KeyringId, Ledger, Origin, PolicyHash, Sealer, StartKind,
+};
+use blotter::pipeline::audit::{Body, Deployment};
+use blotter::pipeline::record::{Timestamp, TopicPartition};
+
+use crate::home::{Home, Ran};
+
+const DEPLOYMENT_SEED: [u8; 32] = [1; 32];
+const INSTANCE_SEED: [u8; 32] = [2; 32];
+
+/// The chains of partition 3 of `app.logs`, as a writer with good keys leaves them.
+struct Trail {
+    source: TopicPartition,
+    key: InstanceKey,
+    ledger: Ledger,
+    entries: Vec<Vec<u8>>,
+}
+
+impl Trail {
+    /// Not begun.
+    fn new() -> Self {
+        Self::of(TopicPartition::new("app.logs", 3))
+    }
+
+    fn of(source: TopicPartition) -> Self {
+        let certificate = DeploymentKey::from_seed(&DEPLOYMENT_SEED)
+            .certify("blotter", InstanceKey::public_of_seed(&INSTANCE_SEED));
+        let key = InstanceKey::from_seed(&INSTANCE_SEED, certificate).unwrap();
+        let ledger = Ledger::begin(origin(&source, 0), 0);
+        Self { source, key, ledger, entries: Vec::new() }
+    }
+
+    fn append(&mut self, body: &impl Body) -> &mut Self {
+        let mut out = Vec::new();
+        self.ledger.append(body, &mut out);
+        self.entries.push(out);
+        self
+    }
+
+    /// The genesis of chain `incarnation`, from the source offset `offset` on.
+    fn genesis(
+        &mut self,
+        incarnation: u32,
+        offset: i64,
+        start: StartKind,
+        after: Option<ChainHead>,
+    ) -> &mut Self {
+        let origin = origin(&self.source, incarnation);
+        self.ledger = Ledger::begin(origin.clone(), offset);
+        let genesis = Genesis {
+            origin: origin.as_str(),
+            start,
+            offset,
+            partitions: 6,
+            keyring: KeyringId::from_bytes([9; 8]),
+            signer: self.key.certificate(),
+            policy: PolicyHash::of("{}").short(),
+            after,
+        };
+        let mut out = Vec::new();
+        self.ledger.append_genesis(&genesis, &mut out);
+        self.entries.push(out);
+        self
+    }
+
+    fn begin(&mut self) -> &mut Self {
+        self.genesis(0, 0, StartKind::Earliest, None)
+    }
+
+    /// Ends the chain and begins the next, as a restart of a whole one does.
+    fn restart(&mut self, incarnation: u32, offset: i64) -> &mut Self {
+        self.append(&End { reason: "restarted by an operator" });
+        let after = self.ledger.head();
+        self.genesis(incarnation, offset, StartKind::Repaired, after)
+    }
+
+    fn gap(&mut self, to: i64, reason: GapReason) -> &mut Self {
+        let mut out = Vec::new();
+        let from = self.ledger.position();
+        self.ledger.append_gap(&Gap { from, to, reason }, &mut out);
+        self.entries.push(out);
+        self
+    }
+
+    /// Records up to `to`, the first with an action, and their seal.
+    fn records(&mut self, to: i64) -> &mut Self {
+        let from = self.ledger.position();
+        for offset in from..to {
+            let raw = Commitment::from_bytes([7; 32]);
+            self.ledger.record(offset, Fate::Forwarded, &raw);
+            if offset == from {
+                self.append(&Action {
+                    offset,
+                    timestamp: Timestamp::from_millis(offset),
+                    event_time: None,
+                    tenant: None,
+                    actor: None,
+                    action: "booking.cancel",
+                    object: None,
+                    outcome: None,
+                    reason: None,
+                    service: None,
+                    raw: &raw,
+                    redactions: &[],
+                });
+            }
+        }
+        let instance = InstanceName::new("blotter-0");
+        let policy = PolicyHash::of("{}").short();
+        let sealer = Sealer { key: &self.key, instance: &instance, policy };
+        let mut out = Vec::new();
+        self.ledger.seal(to, Timestamp::from_millis(1_700_000_000_000), &sealer, &mut out);
+        self.entries.push(out);
+        self
+    }
+}
+
+fn origin(source: &TopicPartition, incarnation: u32) -> Origin {
+    Origin::new(&Deployment::parse("blotter").unwrap(), source, incarnation)
+}
+
+/// A machine whose keys are those of the trail's writer.
+fn home_with_keys() -> Home {
+    let home = Home::new();
+    let folder = home.path(".local/state/blotter");
+    fs::create_dir_all(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o700)).unwrap();
+    let public = DeploymentKey::from_seed(&DEPLOYMENT_SEED).public();
+    let hex = |seed: &[u8]| format!("{}\n", data_encoding::HEXLOWER.encode(seed));
+    for (name, text) in [
+        ("deployment.key", hex(&DEPLOYMENT_SEED)),
+        ("instance.key", hex(&INSTANCE_SEED)),
+        ("deployment.pub", format!("{public}\n")),
+    ] {
+        let path = folder.join(name);
+        fs::write(&path, text).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    home
+}
+
+fn verify(home: &Home, entries: &[Vec<u8>], flags: &[&str]) -> Ran {
+    home.write("trail.jsonl", [entries.join(&b'\n'), b"\n".to_vec()].concat());
+    home.run(&[&["audit", "verify", "trail.jsonl"], flags].concat())
+}
+
+#[track_caller]
+fn assert_told(ran: &Ran, exit: i32, parts: &[&str]) {
+    assert_eq!(ran.exit, exit, "{}{}", ran.stdout, ran.stderr);
+    for part in parts {
+        assert!(ran.stdout.contains(part), "{part}: {}{}", ran.stdout, ran.stderr);
+    }
+}
+
+#[test]
+fn a_trail_without_its_beginning_passes_only_where_that_is_accepted() {
+    let home = home_with_keys();
+    let mut trail = Trail::new();
+    trail.begin().records(2).records(4).restart(1, 4).records(6);
+    trail.gap(7, GapReason::Retention).records(8);
+    let entries = &trail.entries;
+    assert_told(&verify(&home, entries, &[]), 0, &["app.logs/3  verified", "offsets 0..8"]);
+    let genesis = entries.iter().rposition(|entry| entry[12..15] == *b"gen").unwrap();
+    // A few entries, all but the newest seal, and the whole first chain.
+    for from in [3, genesis, genesis + 2, entries.len() - 1] {
+        let kept = &entries[from..];
+        let fault = ["app.logs/3  fault", "start_absent at trail.jsonl:1"];
+        // The newest seal alone names no source.
+        let flags: &[&str] =
+            if from + 1 == entries.len() { &["--source", "app.logs/3"] } else { &[] };
+        assert_told(&verify(&home, kept, flags), 65, &fault);
+        let accepted = verify(&home, kept, &[flags, &["--accept-suffix"]].concat());
+        assert_told(&accepted, 0, &["app.logs/3  verified", "what came before is not verified"]);
+    }
+    // Believed is where it begins, not what it says.
+    let mut edited = entries[3..].to_vec();
+    let text = String::from_utf8(edited[0].clone()).unwrap().replace("cancel", "create");
+    edited[0] = text.into_bytes();
+    assert_told(&verify(&home, &edited, &["--accept-suffix"]), 65, &["wrong_prev at "]);
+}
