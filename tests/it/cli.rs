@@ -92,8 +92,13 @@ fn wrong_values_name_their_place() {
         let key = set.split('=').next().unwrap();
         assert!(ran.stderr.contains(key) && ran.stderr.contains(part), "{set}: {}", ran.stderr);
     }
-    let fine =
-        home.run(&["check", "--set", "audit.restart=logs/0@17", "--set", "audit.adopt=logs/1"]);
+    let fine = home.run(&[
+        "check",
+        "--set",
+        "audit.restart=logs/0@17",
+        "--set",
+        "audit.adopt=logs/1",
+    ]);
     assert_eq!(fine.exit, 0, "{}", fine.stderr);
 }
 
@@ -555,15 +560,24 @@ fn behind_a_repair_verification_goes_on_and_the_break_stays_on_record() {
             let shown = shown.replace(home.path("").to_str().unwrap(), "");
             assert!(shown.contains(part), "{part}: {shown}");
         }
-        assert_eq!(verify(&entries, &["--accept-repaired"]).exit, 0);
+        let at = |exit, named: &[&str]| {
+            let names = named.iter().flat_map(|name| ["--accept-break", *name]);
+            let ran = verify(&entries, &names.collect::<Vec<_>>());
+            assert_eq!(ran.exit, exit, "{named:?}: {}{}", ran.stdout, ran.stderr);
+        };
+        let broken = ran.stdout.lines().find_map(|line| line.strip_prefix("  break    ")).unwrap();
+        let broken = broken.split(' ').nth(2).unwrap();
+        at(0, &[broken]);
+        at(65, &["elsewhere:1"]);
+        at(65, &[broken, "elsewhere:1"]);
         // A fault in the new chain is never accepted.
         let mut again = entries.clone();
         again.pop();
-        assert_eq!(verify(&again, &["--accept-repaired"]).exit, 65);
+        assert_eq!(verify(&again, &["--accept-break", broken]).exit, 65);
     }
     // The old chain once more is no repair.
     let copied = [old[..4].to_vec(), old].concat();
-    let ran = verify(&copied, &["--accept-repaired"]);
+    let ran = verify(&copied, &[]);
     assert_eq!(ran.exit, 65);
     assert!(ran.stdout.contains("app.logs/3  fault"), "{}", ran.stdout);
 }

@@ -185,3 +185,32 @@ fn a_trail_without_its_beginning_passes_only_where_that_is_accepted() {
     edited[0] = text.into_bytes();
     assert_told(&verify(&home, &edited, &["--accept-suffix"]), 65, &["wrong_prev at "]);
 }
+
+/// Somebody changes a chain that had ended whole: the genesis behind it names its end.
+#[test]
+fn what_was_whole_when_it_ended_was_not_broken_by_a_repair() {
+    let home = home_with_keys();
+    let mut trail = Trail::new();
+    trail.begin().records(2).records(4).restart(1, 4).records(6).restart(2, 6).records(8);
+    // A last chain whose writer could not read the one before.
+    trail.genesis(3, 8, StartKind::Repaired, None).records(10);
+    let entries = trail.entries;
+    assert_told(&verify(&home, &entries, &[]), 65, &["  repaired", "unexpected_genesis at"]);
+    let edited = |index: usize, from: &str, to: &str| {
+        let mut edited = entries.clone();
+        let text = String::from_utf8(edited[index].clone()).unwrap();
+        assert!(text.contains(from), "{text}");
+        edited[index] = text.replace(from, to).into_bytes();
+        edited
+    };
+    let emptied = [&entries[..1], &entries[6..]].concat();
+    for (changed, place) in [
+        (edited(3, "cancel", "create"), "trail.jsonl:4"),
+        (edited(5, "operator", "burglar!"), "trail.jsonl:6"),
+        (edited(7, "cancel", "create"), "trail.jsonl:8"),
+        (emptied, "trail.jsonl:2"),
+    ] {
+        let ran = verify(&home, &changed, &["--accept-break", place]);
+        assert_told(&ran, 65, &["app.logs/3  fault", &format!("at {place}")]);
+    }
+}

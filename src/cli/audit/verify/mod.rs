@@ -39,9 +39,10 @@ pub(super) struct VerifyArguments {
     /// Accept a trail without its beginning (retention took it): believe its first entry
     #[arg(long)]
     accept_suffix: bool,
-    /// Exit 0 although a chain is broken, where an operator began a new one behind the break
-    #[arg(long)]
-    accept_repaired: bool,
+    /// Accept the break at this place, as it is printed, where an operator began a new chain behind
+    /// it; repeatable
+    #[arg(long, value_name = "PLACE")]
+    accept_break: Vec<String>,
     /// One line of JSON per partition
     #[arg(long)]
     json: bool,
@@ -55,9 +56,14 @@ pub(super) fn run(common: &Common, arguments: &VerifyArguments) -> Result<Exit, 
     let signers_of_suffix = arguments.accept_suffix.then(|| signer.into_iter().collect());
     let scene = Scene { settings, deployment_key, signers_of_suffix };
     let mut all_verified = true;
+    let mut unseen: Vec<&String> = arguments.accept_break.iter().collect();
     let mut tell = |verdict: &Verdict| {
-        let accepted = verdict.breaks.is_empty() || arguments.accept_repaired;
-        all_verified &= verdict.fault.is_none() && accepted;
+        let mut all_named = true;
+        for place in verdict.breaks.iter().map(|one| &one.fault.place) {
+            all_named &= arguments.accept_break.contains(place);
+            unseen.retain(|one| *one != place);
+        }
+        all_verified &= verdict.fault.is_none() && all_named;
         print(&if arguments.json { verdict.to_json() } else { verdict.to_text() })
     };
     match &arguments.topic {
@@ -67,6 +73,10 @@ pub(super) fn run(common: &Common, arguments: &VerifyArguments) -> Result<Exit, 
                 tell(&files::verify(&scene, file, arguments.source.as_deref())?)?;
             }
         }
+    }
+    // An acceptance that has become idle would be there for the next break at that place.
+    if let Some(place) = unseen.first() {
+        return Err(Failure::new(Exit::Data, format!("--accept-break {place}: no break is there")));
     }
     Ok(if all_verified { Exit::Success } else { Exit::Data })
 }

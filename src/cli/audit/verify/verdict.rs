@@ -20,6 +20,10 @@ pub(super) struct Break {
     pub(super) repaired: String,
     /// Entries between the two.
     pub(super) unverified: u64,
+    /// Source offset up to which the broken chain was verified, exclusive.
+    pub(super) to: Option<i64>,
+    /// Source offset from which the next chain goes on.
+    pub(super) from: i64,
 }
 
 pub(super) struct Problem {
@@ -54,6 +58,7 @@ impl Verdict {
             text.push_str(&format!(
                 "  repaired by a new chain at {place}; {between} entries in between are not verified\n"
             ));
+            text.push_str(&one.coverage());
         }
         if let Some(fault) = &self.fault {
             text.push_str(&fault.to_text("fault"));
@@ -102,6 +107,8 @@ impl Verdict {
                     "fault": one.fault.to_json(),
                     "repaired": one.repaired,
                     "unverified": one.unverified,
+                    "verified_to": one.to,
+                    "goes_on_from": one.from,
                 })
             })
             .collect();
@@ -129,6 +136,20 @@ impl Verdict {
             "notes": self.notes,
         });
         format!("{line}\n")
+    }
+}
+
+impl Break {
+    /// Where the operator chose the source offset: what of the source has no seal, or two.
+    fn coverage(&self) -> String {
+        let from = self.from;
+        match self.to {
+            Some(to) if to < from => {
+                format!("  source   offsets {to}..{from} are under no verified seal\n")
+            }
+            Some(to) if to > from => format!("  source   offsets {from}..{to} are sealed twice\n"),
+            _ => String::new(),
+        }
     }
 }
 

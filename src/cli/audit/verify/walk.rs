@@ -11,15 +11,29 @@ use crate::pipeline::audit::{Fault, FaultKind, GenesisFacts, HeadRef, Start, Tru
 pub(super) struct Run {
     verifier: Option<Verifier>,
     fault: Option<Fault>,
-    /// Earlier faults: each with the place of the next chain and the entries before it.
-    breaks: Vec<(Fault, i64, u64)>,
+    breaks: Vec<Broken>,
     /// Entries since the fault.
     unverified: u64,
+    /// The newest chain whose genesis says that the one before was whole.
+    whole_before: u32,
     /// Whether the first chain was seen from its genesis on.
     from_genesis: bool,
     policies: Policies,
     /// The head that the daemon committed, until it is seen.
     committed: Option<HeadRef>,
+}
+
+/// A fault, and the chain that was begun behind it.
+struct Broken {
+    fault: Fault,
+    /// Place of the next chain's genesis.
+    next: i64,
+    /// Entries between the two.
+    unverified: u64,
+    /// Source offset up to which the broken chain was verified, exclusive.
+    to: Option<i64>,
+    /// Source offset from which the next chain goes on.
+    from: i64,
 }
 
 impl Run {
@@ -29,7 +43,11 @@ impl Run {
     }
 
     pub(super) fn push(&mut self, scene: &Scene, trust: &Trust, place: i64, entry: &[u8]) {
-        if self.fault.is_some() && !self.repair(trust, place, entry) {
+        let genesis = GenesisFacts::read(entry);
+        if let Some(genesis) = genesis.filter(|genesis| genesis.after.is_some()) {
+            self.whole_before = self.whole_before.max(genesis.incarnation);
+        }
+        if self.fault.is_some() && !self.repair(trust, place, genesis) {
             self.unverified += 1;
             return;
         }
@@ -42,7 +60,7 @@ impl Run {
         });
         self.fault = verifier.push(place, entry).err();
         // The beginning of the new chain may be what showed that the old one breaks off.
-        if self.fault.is_some() && self.repair(trust, place, entry) {
+        if self.fault.is_some() && self.repair(trust, place, genesis) {
             self.fault = self.verifier.as_mut().and_then(|new| new.push(place, entry).err());
         }
         let Some(verifier) = &self.verifier else { return };
@@ -54,18 +72,26 @@ impl Run {
         }
     }
 
-    /// Whether `entry` begins the chain that follows the broken one: a genesis of a later
-    /// incarnation. Whether it is a good one, the verifier tells.
-    fn repair(&mut self, trust: &Trust, place: i64, entry: &[u8]) -> bool {
+    /// Whether the entry at `place` begins the chain that follows the broken one: a genesis of a
+    /// later incarnation. Whether it is a good one, the verifier tells. Where a genesis says that the
+    /// broken chain was whole when it ended, somebody broke it afterwards: no operator repaired that.
+    fn repair(&mut self, trust: &Trust, place: i64, genesis: Option<GenesisFacts>) -> bool {
         let broken = self.verifier.as_ref().map_or(0, Verifier::incarnation);
         let is_at_start =
             self.fault.as_ref().is_some_and(|fault| fault.kind == FaultKind::StartAbsent);
-        let follows = GenesisFacts::read(entry).is_some_and(|genesis| genesis.incarnation > broken);
-        if !follows || is_at_start {
+        let follows = genesis.filter(|genesis| genesis.incarnation > broken);
+        let Some(genesis) = follows else { return false };
+        if is_at_start || self.whole_before > broken {
             return false;
         }
         if let Some(fault) = self.fault.take() {
-            self.breaks.push((fault, place, std::mem::take(&mut self.unverified)));
+            self.breaks.push(Broken {
+                fault,
+                next: place,
+                unverified: std::mem::take(&mut self.unverified),
+                to: self.verifier.as_ref().and_then(Verifier::position),
+                from: genesis.offset,
+            });
         }
         self.from_genesis |= self.verifier.as_ref().is_some_and(|old| old.report().from_genesis);
         self.verifier = Some(Verifier::new(trust.clone(), Start::Suffix(Vec::new())));
@@ -86,10 +112,12 @@ impl Run {
             found: fault.found,
         };
         let fault = fault.map(problem);
-        let breaks = self.breaks.into_iter().map(|(fault, next, unverified)| Break {
-            fault: problem(fault),
-            repaired: place(Some(next)),
-            unverified,
+        let breaks = self.breaks.into_iter().map(|broken| Break {
+            fault: problem(broken.fault),
+            repaired: place(Some(broken.next)),
+            unverified: broken.unverified,
+            to: broken.to,
+            from: broken.from,
         });
         let remarks = self.policies.remarks().into_iter();
         let remarks = remarks.map(|(at, what)| format!("{what} {}", place(Some(at))));

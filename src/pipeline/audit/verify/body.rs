@@ -14,7 +14,7 @@ use super::wire::{
     EndWire, GapWire, GenesisWire, PolicyWire, RecoveryWire, RotateWire, Seal, ShredWire,
     certificate,
 };
-use super::{At, Fault, FaultKind, GenesisFacts, Open, SealFacts, Verifier, describe};
+use super::{At, Fault, FaultKind, Open, SealFacts, Verifier};
 
 impl Verifier {
     /// Checks the body of an entry whose place in the chain is right; `entry` hashes to `head`.
@@ -204,7 +204,6 @@ impl Verifier {
         let facts = wire.facts().ok_or_else(|| self.malformed(at))?;
         if self.ended {
             self.origin = self.origin.next_incarnation();
-            self.check_after(at, &facts)?;
             self.ended = false;
         }
         if !self.origin_is_known {
@@ -225,16 +224,6 @@ impl Verifier {
         self.report.from_genesis |= self.report.entries_total() == 0 && facts.incarnation == 0;
         self.report.from.get_or_insert(wire.offset);
         Ok(())
-    }
-
-    fn check_after(&self, at: At, facts: &GenesisFacts) -> Result<(), Fault> {
-        let named = facts.after;
-        if named == self.head {
-            return Ok(());
-        }
-        let text = |head: Option<ChainHead>| head.map_or_else(|| "nothing".to_owned(), describe);
-        let expected = format!("a genesis after {}", text(self.head));
-        Err(self.fault(FaultKind::WrongPrev, at, expected, text(named)))
     }
 
     fn check_gap(&mut self, at: At, entry: &[u8]) -> Result<(), Fault> {
@@ -295,7 +284,7 @@ impl Verifier {
         serde_json::from_slice(entry).map_err(|_| self.malformed(at))
     }
 
-    fn malformed(&self, at: At) -> Fault {
+    pub(super) fn malformed(&self, at: At) -> Fault {
         self.fault(FaultKind::Malformed, at, "a body of format 1", "another")
     }
 }

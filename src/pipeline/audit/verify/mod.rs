@@ -7,20 +7,22 @@
 
 mod body;
 mod fault;
+mod link;
 mod wire;
 
 use super::super::limits::AUDIT_ENTRY_BYTES_MAX;
 use super::super::record::TopicPartition;
-use super::chain::{ChainFields, ChainFieldsError, ChainHead, Deployment, GENESIS_PREV, Origin};
+use super::chain::{ChainFields, ChainFieldsError, ChainHead, Deployment, Origin};
 use super::commitment::Commitment;
 use super::entry::{Kind, ShortPolicyHash, source_prefix};
 use super::json::hex;
 use super::keys::{Certificate, KeyringId, PublicKey};
-use super::merkle::{Hash, leaf_hash};
+use super::merkle::leaf_hash;
 use super::metadata::HeadRef;
 use super::seal::{Fates, SealedPosition, seal_root};
 
 pub use fault::{Fault, FaultKind};
+use link::Suspect;
 use wire::{GenesisWire, Seal};
 
 /// Whose chain is verified, against which root of trust.
@@ -161,14 +163,6 @@ impl Default for Open {
     }
 }
 
-/// Entry `n` does not hash to what entry `n + 1` recorded: the next entry tells which was changed.
-struct Suspect {
-    earlier: Fault,
-    later: Fault,
-    /// When the next entry recorded this, the later entry is as it was written.
-    later_leaf: Hash,
-}
-
 impl Verifier {
     /// A verifier that has seen nothing.
     #[must_use]
@@ -268,6 +262,12 @@ impl Verifier {
         self.origin.incarnation()
     }
 
+    /// Source offset up to which seals and gaps were seen (exclusive), once one told.
+    #[must_use]
+    pub fn position(&self) -> Option<i64> {
+        self.position
+    }
+
     /// The newest entry, sealed or not.
     #[must_use]
     pub fn head(&self) -> Option<ChainHead> {
@@ -299,107 +299,6 @@ impl Verifier {
         })
     }
 
-    /// Checks the first entry against what it must be.
-    fn begin(
-        &mut self,
-        start: Start,
-        at: At,
-        fields: &ChainFields,
-        entry: &[u8],
-    ) -> Result<(), Fault> {
-        match start {
-            Start::Genesis => {
-                let found = match GenesisFacts::read(entry).map(|genesis| genesis.incarnation) {
-                    Some(later) if later > 0 => format!("the genesis of chain {later}"),
-                    _ if fields.kind == Kind::Genesis => return self.check_first(at, fields),
-                    _ => fields.kind.code().to_owned(),
-                };
-                let expected = "the genesis of the partition's first chain";
-                Err(self.fault(FaultKind::StartAbsent, at, expected, found))
-            }
-            Start::Head(head) => {
-                let found = ChainHead { seq: fields.seq, leaf: leaf_hash(entry) };
-                if found != head.head || fields.kind != Kind::Seal {
-                    let expected = format!("the seal {}", describe(head.head));
-                    let found = format!("{} {}", fields.kind.code(), describe(found));
-                    return Err(self.fault(FaultKind::StartAbsent, at, expected, found));
-                }
-                self.open.is_whole = false;
-                self.accept_signer(at, head.signer)
-            }
-            Start::Suffix(signers) => {
-                self.candidates = signers;
-                if fields.kind == Kind::Genesis {
-                    return self.check_first(at, fields);
-                }
-                self.open.is_whole = false;
-                Ok(())
-            }
-        }
-    }
-
-    /// Checks an entry's place in the chain; `false` when the next entry must decide whose fault it is.
-    fn link(&mut self, at: At, fields: &ChainFields, entry: &[u8]) -> Result<bool, Fault> {
-        let head = self.head.expect("the first entry went through begin");
-        if self.ended {
-            if fields.kind != Kind::Genesis {
-                let found = fields.kind.code();
-                return Err(self.fault(FaultKind::AfterEnd, at, "a genesis", found));
-            }
-            return self.check_first(at, fields).map(|()| true);
-        }
-        if fields.kind == Kind::Genesis {
-            let found = format!("a genesis behind {}", describe(head));
-            return Err(self.fault(FaultKind::UnexpectedGenesis, at, "another entry", found));
-        }
-        if fields.seq != head.seq + 1 {
-            let (expected, found) = (head.seq + 1, fields.seq);
-            let kind = FaultKind::WrongSeq;
-            return Err(self.fault(kind, at, format!("seq {expected}"), format!("seq {found}")));
-        }
-        if fields.prev == head.leaf {
-            return Ok(true);
-        }
-        self.suspect(at, head, fields, entry).map(|()| false)
-    }
-
-    /// Entry `head` does not hash to what `entry` recorded. Signatures settle whose fault it is at
-    /// once; where there is none, the next entry does.
-    fn suspect(
-        &mut self,
-        at: At,
-        head: ChainHead,
-        fields: &ChainFields,
-        entry: &[u8],
-    ) -> Result<(), Fault> {
-        let (leaf, prev) = (hex(&head.leaf), hex(&fields.prev));
-        let place = At { place: self.head_place, seq: Some(head.seq) };
-        let kind = FaultKind::WrongPrev;
-        let earlier = self.fault(kind, place, format!("leaf {prev}"), format!("leaf {leaf}"));
-        let later = self.fault(kind, at, format!("prev {leaf}"), format!("prev {prev}"));
-        if self.head_kind == Kind::Seal {
-            return Err(later);
-        }
-        if fields.kind == Kind::Seal {
-            return Err(if self.signature_verifies(entry) { earlier } else { later });
-        }
-        self.suspect = Some(Suspect { earlier, later, later_leaf: leaf_hash(entry) });
-        Ok(())
-    }
-
-    /// A genesis stands at seq 0 with no predecessor.
-    fn check_first(&self, at: At, fields: &ChainFields) -> Result<(), Fault> {
-        if fields.seq != 0 {
-            let found = format!("seq {}", fields.seq);
-            return Err(self.fault(FaultKind::WrongSeq, at, "a genesis at seq 0", found));
-        }
-        if fields.prev != GENESIS_PREV {
-            let found = format!("prev {}", hex(&fields.prev));
-            return Err(self.fault(FaultKind::WrongPrev, at, "a genesis with prev zero", found));
-        }
-        Ok(())
-    }
-
     fn accept_signer(&mut self, at: At, signer: Certificate) -> Result<(), Fault> {
         if !signer.is_valid(&self.trust.deployment_key, self.trust.deployment.as_str()) {
             let found = format!("key {} without one", signer.key.id());
@@ -425,13 +324,6 @@ impl Verifier {
             expected: expected.into(),
             found: found.into(),
         }
-    }
-}
-
-impl Suspect {
-    fn resolve(self, next: &[u8]) -> Fault {
-        let recorded = ChainFields::read(next).map(|fields| fields.prev);
-        if recorded == Ok(self.later_leaf) { self.earlier } else { self.later }
     }
 }
 
