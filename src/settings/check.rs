@@ -13,7 +13,7 @@ use super::{Audit, Fault, Group, Input, Keys, Log, Measure, Run, Settings, Start
 use crate::daemon::broker::kafka::{KafkaConfig, Sasl, Security, Tls};
 use crate::daemon::telemetry::LogFormat;
 use crate::pipeline::alert::Rules;
-use crate::pipeline::audit::Deployment;
+use crate::pipeline::audit::{Deployment, RestartFrom};
 use crate::pipeline::emit::{TopicNames, TopicTemplate, TopicTemplateError, topic_name};
 use crate::pipeline::ingest::IngestRules;
 use crate::pipeline::limits::{CANARIES_MAX, SHARDS_MAX, TOPIC_PARTITIONS_MAX};
@@ -292,13 +292,17 @@ fn audit(loaded: &Loaded) -> Checked<Option<Audit>> {
     let adopt: Option<Vec<_>> = raw.adopt.iter().map(|written| topic_partition(written)).collect();
     let adopt = adopt.ok_or_else(|| loaded.error("audit.adopt", "expected TOPIC/PARTITION"))?;
     let restart = raw.restart.iter().map(|written| {
-        let (partition, offset) = written.rsplit_once('@')?;
+        let (partition, place) = written.rsplit_once('@')?;
+        let (offset, again) = match place.strip_suffix(":again") {
+            Some(offset) => (offset, true),
+            None => (place, false),
+        };
         let offset = offset.parse().ok().filter(|offset: &i64| *offset >= 0)?;
-        Some((topic_partition(partition)?, offset))
+        Some((topic_partition(partition)?, RestartFrom { offset, again }))
     });
     let restart: Option<BTreeMap<_, _>> = restart.collect();
-    let restart =
-        restart.ok_or_else(|| loaded.error("audit.restart", "expected TOPIC/PARTITION@OFFSET"))?;
+    let expected = "expected TOPIC/PARTITION@OFFSET or TOPIC/PARTITION@OFFSET:again";
+    let restart = restart.ok_or_else(|| loaded.error("audit.restart", expected))?;
     let heartbeat = Duration::from_millis(raw.heartbeat_ms.into());
     Ok(Some(Audit { heartbeat, receipts: raw.receipts, adopt, restart }))
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use crate::daemon::broker::kafka::KafkaConfig;
 use crate::daemon::telemetry::LogFormat;
 use crate::pipeline::alert::Rules;
-use crate::pipeline::audit::Deployment;
+use crate::pipeline::audit::{Deployment, RestartFrom};
 use crate::pipeline::emit::TopicNames;
 use crate::pipeline::ingest::IngestRules;
 use crate::pipeline::record::{TenantId, Timestamp, TopicPartition};
@@ -141,9 +141,8 @@ pub struct Audit {
     pub receipts: bool,
     /// Partitions whose committed offset a tool has set and an operator takes over.
     pub adopt: Vec<TopicPartition>,
-    /// Partitions that go on with a new chain where they would stop, and the source offset to read
-    /// from.
-    pub restart: BTreeMap<TopicPartition, i64>,
+    /// Partitions that go on with a new chain where they would stop, and from where.
+    pub restart: BTreeMap<TopicPartition, RestartFrom>,
 }
 
 /// Measures.

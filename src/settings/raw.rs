@@ -203,7 +203,8 @@ pub struct RawAudit {
     pub receipts: bool,
     /// Topics whose partition state is taken over though the committed offset has no metadata.
     pub adopt: Vec<String>,
-    /// Partitions that stopped and go on with a new chain, each with the source offset to read from.
+    /// Partitions that stopped and go on with a new chain, each with the source offset to read from
+    /// (`:again` behind it: also below the end of what is redacted).
     pub restart: Vec<String>,
 }
 

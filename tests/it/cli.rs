@@ -95,7 +95,7 @@ fn wrong_values_name_their_place() {
     let fine = home.run(&[
         "check",
         "--set",
-        "audit.restart=logs/0@17",
+        "audit.restart=logs/0@17:again",
         "--set",
         "audit.adopt=logs/1",
     ]);

@@ -214,3 +214,25 @@ fn what_was_whole_when_it_ended_was_not_broken_by_a_repair() {
         assert_told(&ran, 65, &["app.logs/3  fault", &format!("at {place}")]);
     }
 }
+
+#[test]
+fn what_a_restart_left_out_or_sealed_twice_is_told() {
+    let home = home_with_keys();
+    let mut hole = Trail::new();
+    hole.begin().records(4).restart(1, 9).records(12);
+    let fault = ["app.logs/3  fault", "wrong_coverage at trail.jsonl:5", "a gap"];
+    assert_told(&verify(&home, &hole.entries, &[]), 65, &fault);
+    let mut gap = Trail::new();
+    gap.begin().records(4).restart(1, 4).gap(9, GapReason::Repaired).records(12);
+    let told = ["app.logs/3  verified", "offsets 0..12, 5 of them in gaps\n"];
+    assert_told(&verify(&home, &gap.entries, &[]), 0, &told);
+    let mut overlap = Trail::new();
+    overlap.begin().records(4).restart(1, 2).records(6);
+    let told = ["app.logs/3  verified", "offsets 0..6, 0 of them in gaps, 2 sealed twice"];
+    assert_told(&verify(&home, &overlap.entries, &[]), 0, &told);
+    // The same behind a break.
+    let mut broken = Trail::new();
+    broken.begin().records(4).genesis(1, 9, StartKind::Repaired, None).records(12);
+    let told = ["app.logs/3  repaired", "offsets 4..9 are under no verified seal"];
+    assert_told(&verify(&home, &broken.entries, &[]), 65, &told);
+}

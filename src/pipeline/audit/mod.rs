@@ -32,8 +32,8 @@ pub use keys::{Certificate, DeploymentKey, InstanceKey, KeyId, KeyringId, Public
 pub use merkle::{CompactRange, Hash, leaf_hash, root_of};
 pub use metadata::{AuditState, HeadRef, MetadataError, OffsetMetadata, StoredAt};
 pub use restore::{
-    Answer, Ask, PendingEntry, Permission, Restore, RestoreAlert, RestoreContext, RestoreStop,
-    Restored, RestoredAudit, RestoredChain, Role, StartPosition, Step, StopKind,
+    Answer, Ask, PendingEntry, Permission, RestartFrom, Restore, RestoreAlert, RestoreContext,
+    RestoreStop, Restored, RestoredAudit, RestoredChain, Role, StartPosition, Step, StopKind,
 };
 pub use seal::{Fate, Fates, InstanceName, Ledger, SealedPosition, Sealer, seal_root};
 pub use verify::{

@@ -21,7 +21,7 @@ pub use self::policy::AuditPolicy;
 use self::tally::Tally;
 use crate::pipeline::audit::{
     CommitmentKeys, Deployment, InstanceKey, InstanceName, KeyringId, Permission, PublicKey,
-    RestoreContext, Sealer, StartPosition, Trust,
+    RestartFrom, RestoreContext, Sealer, StartPosition, Trust,
 };
 use crate::pipeline::emit::{Emitter, TopicNames};
 use crate::pipeline::ingest::Ingest;
@@ -59,9 +59,9 @@ pub struct ScrubConfig {
     pub starts: BTreeMap<Arc<str>, TopicStart>,
     /// Partitions whose committed offset an operator takes over.
     pub adopt: Vec<TopicPartition>,
-    /// Partitions that go on with a new chain where they would stop, and the source offset to read
-    /// from; each holds until the partition has committed.
-    pub restart: BTreeMap<TopicPartition, i64>,
+    /// Partitions that go on with a new chain where they would stop, and from where; each holds until
+    /// the partition has committed.
+    pub restart: BTreeMap<TopicPartition, RestartFrom>,
     /// The audit trail, when it is on.
     pub audit: Option<AuditConfig>,
     /// The measures topic and its partitions, when measures are on.
@@ -433,8 +433,8 @@ impl ScrubConfig {
         let known = self.starts.get(&source.topic);
         let first = known.filter(|start| source.partition < start.partitions);
         let permission = match self.restart.get(source) {
-            Some(&position) => {
-                Permission::Restart { position, reason: "restarted by an operator".to_owned() }
+            Some(&from) => {
+                Permission::Restart { from, reason: "restarted by an operator".to_owned() }
             }
             None if self.adopt.contains(source) => Permission::Adopt,
             None => Permission::None,

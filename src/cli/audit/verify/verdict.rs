@@ -70,8 +70,12 @@ impl Verdict {
         }
         if let (Some(from), Some(to)) = (report.from, report.to) {
             let (fates, gaps) = (&report.fates, report.gap_offsets);
+            let twice = match report.overlap_offsets {
+                0 => String::new(),
+                count => format!(", {count} sealed twice"),
+            };
             text.push_str(&format!(
-                "  source   offsets {from}..{to}, {gaps} of them in gaps\n  \
+                "  source   offsets {from}..{to}, {gaps} of them in gaps{twice}\n  \
                  records  {} read: {} forwarded, {} dead-lettered, {} commands\n",
                 fates.read(),
                 fates.forwarded,
@@ -123,6 +127,7 @@ impl Verdict {
             "from": report.from,
             "to": report.to,
             "gap_offsets": report.gap_offsets,
+            "overlap_offsets": report.overlap_offsets,
             "records": {
                 "read": report.fates.read(),
                 "forwarded": report.fates.forwarded,

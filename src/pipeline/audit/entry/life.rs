@@ -100,6 +100,8 @@ pub enum GapReason {
     Unaudited,
     /// An operator moved the committed offset forward.
     Adopted,
+    /// An operator restarted the chain behind them.
+    Repaired,
 }
 
 impl GapReason {
@@ -111,6 +113,7 @@ impl GapReason {
             Self::AuditOff => "audit_off",
             Self::Unaudited => "unaudited",
             Self::Adopted => "adopted",
+            Self::Repaired => "repaired",
         }
     }
 }

@@ -5,6 +5,7 @@
 mod ask;
 mod outcome;
 mod ready;
+mod restart;
 
 use super::super::limits::AUDIT_RESTORE_READ_RECORDS_MAX;
 use super::super::record::RecordBatch;
@@ -17,8 +18,8 @@ use super::verify::{Fault, GenesisFacts, SealFacts, Start, Verifier};
 
 pub use ask::{Answer, Ask, RestoreContext, Role, Step};
 pub use outcome::{
-    PendingEntry, Permission, RestoreAlert, RestoreStop, Restored, RestoredAudit, RestoredChain,
-    StartPosition, StopKind,
+    PendingEntry, Permission, RestartFrom, RestoreAlert, RestoreStop, Restored, RestoredAudit,
+    RestoredChain, StartPosition, StopKind,
 };
 
 /// The restore of one partition.
@@ -33,6 +34,18 @@ pub struct Restore {
     incarnation: Option<u32>,
     broken: Option<Fault>,
     redacted_to: Option<i64>,
+    redacted_is_read: bool,
+    /// First offset and end of the source, once asked.
+    source: Option<(i64, i64)>,
+    stopping: Option<Stopping>,
+}
+
+/// What stops the partition. Before that is told or a restart begins, the redacted topic says how far
+/// it goes: what lies below its end must not be read again unawares.
+struct Stopping {
+    kind: StopKind,
+    detail: String,
+    fault: Option<Fault>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +100,9 @@ impl Restore {
             incarnation: None,
             broken: None,
             redacted_to: None,
+            redacted_is_read: false,
+            source: None,
+            stopping: None,
         };
         let step = restore.ask();
         (restore, step)
@@ -191,7 +207,7 @@ impl Restore {
         }
     }
 
-    fn other_keyring(&self, what: &str, theirs: KeyringId) -> Step {
+    fn other_keyring(&mut self, what: &str, theirs: KeyringId) -> Step {
         let detail = format!("{what} under keyring {theirs}, not {}", self.context.keyring);
         self.stop(StopKind::OtherKeyring, detail, None)
     }
@@ -358,6 +374,10 @@ impl Restore {
             self.redacted_to = offset.map(|offset| offset.saturating_add(1)).or(self.redacted_to);
         });
         if let Some(offset) = unreadable {
+            self.redacted_is_read = true;
+            if self.stopping.is_some() {
+                return self.settle();
+            }
             let detail = format!("the redacted record at offset {offset} names no source offset");
             return self.stop(StopKind::RedactedUnreadable, detail, None);
         }
@@ -372,8 +392,18 @@ impl Restore {
         self.go(Phase::RedactedTail { low, from, next: from, high })
     }
 
-    /// No usable offset: audit and redacted partition were read to their ends.
+    /// The redacted partition was read to its end, and the audit partition, unless that stops here.
     fn outputs_read(&mut self) -> Step {
+        self.redacted_is_read = true;
+        if self.stopping.is_some() {
+            return self.settle();
+        }
+        if let (Permission::Restart { .. }, Some(offset)) =
+            (&self.context.permission, self.committed)
+        {
+            let detail = format!("offset {offset} has no usable metadata");
+            return self.stop(StopKind::OffsetWithoutMetadata, detail, None);
+        }
         let to = self.found_to();
         match (to, self.committed) {
             (Some(to), Some(adopted)) if adopted < to => {
@@ -391,6 +421,10 @@ impl Restore {
     }
 
     fn source_range(&mut self, low: i64, high: i64) -> Step {
+        self.source = Some((low, high));
+        if self.stopping.is_some() {
+            return self.settle();
+        }
         let to = self.committed.or_else(|| self.found_to()).expect("otherwise StartOffset");
         if high < to {
             let detail = format!("the source ends at {high}, but was read up to {to}");

@@ -19,6 +19,15 @@ pub enum StartPosition {
     Time(Timestamp),
 }
 
+/// Where an operator has a partition restarted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RestartFrom {
+    /// Source offset to read from.
+    pub offset: i64,
+    /// Whether records below the end of what is redacted may be redacted once more.
+    pub again: bool,
+}
+
 /// What an operator allowed for this partition.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Permission {
@@ -31,8 +40,8 @@ pub enum Permission {
     /// chain starts; a partition that can go on is left alone. Holds for one stop: whoever passes
     /// it on takes it back behind the partition's first transaction.
     Restart {
-        /// Source offset to read from.
-        position: i64,
+        /// Where.
+        from: RestartFrom,
         /// Why, in the operator's (redacted) words.
         reason: String,
     },
@@ -81,9 +90,28 @@ impl StopKind {
         }
     }
 
+    /// Whether the chain was read to its end with nothing wrong in it.
+    pub(super) const fn leaves_chain_whole(self) -> bool {
+        matches!(
+            self,
+            Self::OffsetWithoutMetadata
+                | Self::MetadataUnreadable
+                | Self::OffsetDiffers
+                | Self::SourceShorter
+                | Self::SourceReplaced
+                | Self::RedactedUnreadable
+        )
+    }
+
     /// The command that lets the partition go on, for `source`: what to add to the usual one.
-    #[must_use]
-    pub fn command(self, source: &TopicPartition) -> String {
+    /// `written`: source offset up to which records are redacted; `low`: the source's first one.
+    pub(super) fn command(
+        self,
+        source: &TopicPartition,
+        written: Option<i64>,
+        low: Option<i64>,
+    ) -> String {
+        let restart = |place: String| format!("blotter run --set audit.restart={source}@{place}");
         match self {
             Self::OtherKeyring => {
                 "run with the keyring that the partition was begun with".to_owned()
@@ -91,7 +119,11 @@ impl StopKind {
             Self::OffsetWithoutMetadata | Self::MetadataUnreadable => {
                 format!("blotter run --set audit.adopt={source}")
             }
-            _ => format!("blotter run --set audit.restart={source}@OFFSET"),
+            // The offsets of the new source are other records than those that were redacted.
+            Self::SourceShorter | Self::SourceReplaced => {
+                restart(low.map_or_else(|| "OFFSET:again".to_owned(), |low| format!("{low}:again")))
+            }
+            _ => restart(written.map_or_else(|| "OFFSET".to_owned(), |offset| offset.to_string())),
         }
     }
 }

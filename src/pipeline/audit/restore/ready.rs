@@ -4,11 +4,7 @@ use super::super::chain::Origin;
 use super::super::entry::{Gap, GapReason, Recovery, RecoveryReason, StartKind};
 use super::super::metadata::{AuditState, HeadRef};
 use super::super::seal::SealedPosition;
-use super::super::verify::Fault;
-use super::{
-    PendingEntry, Permission, Restore, RestoreAlert, RestoreStop, Restored, RestoredAudit,
-    RestoredChain, Step, StopKind,
-};
+use super::{PendingEntry, Restore, RestoreAlert, Restored, RestoredAudit, RestoredChain, Step};
 
 impl Restore {
     /// The head that the metadata names, whether or not the audit was on.
@@ -27,12 +23,6 @@ impl Restore {
 
     /// All up to `to` is written; the source begins at `low`.
     pub(super) fn ready(&self, to: i64, low: i64) -> Step {
-        if let (Permission::Restart { position, reason }, None, Some(offset)) =
-            (&self.context.permission, self.metadata, self.committed)
-        {
-            let detail = format!("offset {offset} has no usable metadata; written is up to {to}");
-            return self.restart(true, *position, reason, &detail);
-        }
         let position = to.max(low);
         let mut alerts = Vec::new();
         if low > to {
@@ -79,46 +69,6 @@ impl Restore {
         self.restored(position, chain, alerts)
     }
 
-    /// A stop, unless an operator allowed a new incarnation.
-    pub(super) fn stop(&self, kind: StopKind, detail: String, fault: Option<Fault>) -> Step {
-        if let Permission::Restart { position, reason } = &self.context.permission
-            && kind != StopKind::OtherKeyring
-        {
-            let is_whole = matches!(
-                kind,
-                StopKind::OffsetDiffers | StopKind::SourceShorter | StopKind::SourceReplaced
-            );
-            return self.restart(is_whole, *position, reason, &detail);
-        }
-        let command = kind.command(&self.context.trust.source);
-        Step::Stop(Box::new(RestoreStop { kind, detail, command, fault: fault.map(Box::new) }))
-    }
-
-    /// `is_whole`: the old chain was read to its end and nothing is wrong with it.
-    fn restart(&self, is_whole: bool, position: i64, reason: &str, detail: &str) -> Step {
-        let start = StartKind::Repaired;
-        let genesis = PendingEntry::Genesis { start, offset: position };
-        let mut chain = match self.chain.filter(|_| is_whole) {
-            Some(seal) => RestoredChain {
-                origin: self.origin(seal.head.incarnation),
-                head: Some(seal.head.head),
-                sealed: seal.sealed,
-                policy: None,
-                pending: vec![PendingEntry::End { reason: reason.to_owned() }],
-            },
-            None => {
-                let named = self.named_head().map(|head| head.incarnation);
-                let found = named.max(self.incarnation);
-                let next = found.map_or(0, |incarnation| incarnation.saturating_add(1));
-                RestoredChain { origin: self.origin(next), ..self.new_chain(position, Vec::new()) }
-            }
-        };
-        chain.pending.push(genesis);
-        let detail = format!("restarted at {position}: {detail}");
-        let alert = RestoreAlert { severity: 1, name: "chain_restarted", detail };
-        self.restored(position, chain, vec![alert])
-    }
-
     /// The audit begins at `to` although the partition was read before.
     fn late_genesis(&self, to: i64) -> Vec<PendingEntry> {
         match (self.metadata, self.redacted_to) {
@@ -146,7 +96,7 @@ impl Restore {
         .filter(|gap| gap.from < gap.to)
     }
 
-    fn new_chain(&self, position: i64, pending: Vec<PendingEntry>) -> RestoredChain {
+    pub(super) fn new_chain(&self, position: i64, pending: Vec<PendingEntry>) -> RestoredChain {
         RestoredChain {
             origin: self.origin(0),
             head: None,
@@ -156,12 +106,17 @@ impl Restore {
         }
     }
 
-    fn origin(&self, incarnation: u32) -> Origin {
+    pub(super) fn origin(&self, incarnation: u32) -> Origin {
         let trust = &self.context.trust;
         Origin::new(&trust.deployment, &trust.source, incarnation)
     }
 
-    fn restored(&self, position: i64, chain: RestoredChain, alerts: Vec<RestoreAlert>) -> Step {
+    pub(super) fn restored(
+        &self,
+        position: i64,
+        chain: RestoredChain,
+        alerts: Vec<RestoreAlert>,
+    ) -> Step {
         let audit = if self.context.audit {
             RestoredAudit::On(Box::new(chain))
         } else {

@@ -204,6 +204,7 @@ impl Verifier {
         let facts = wire.facts().ok_or_else(|| self.malformed(at))?;
         if self.ended {
             self.origin = self.origin.next_incarnation();
+            self.check_joint(at, facts.offset)?;
             self.ended = false;
         }
         if !self.origin_is_known {
@@ -223,6 +224,18 @@ impl Verifier {
         self.open.moved = true;
         self.report.from_genesis |= self.report.entries_total() == 0 && facts.incarnation == 0;
         self.report.from.get_or_insert(wire.offset);
+        Ok(())
+    }
+
+    /// A chain goes on where the one before ended, or below: what it leaves out is in its gaps.
+    fn check_joint(&mut self, at: At, offset: i64) -> Result<(), Fault> {
+        let Some(end) = self.position else { return Ok(()) };
+        if offset > end {
+            let expected = format!("a genesis at {end} or below, and a gap");
+            return Err(self.fault(FaultKind::WrongCoverage, at, expected, offset.to_string()));
+        }
+        let twice = &mut self.report.overlap_offsets;
+        *twice = twice.saturating_add(end.abs_diff(offset));
         Ok(())
     }
 

@@ -60,6 +60,8 @@ pub struct Report {
     pub fates: Fates,
     /// Source offsets in gaps.
     pub gap_offsets: u64,
+    /// Source offsets sealed twice: a chain was restarted below the end of the one before.
+    pub overlap_offsets: u64,
     /// First source offset covered.
     pub from: Option<i64>,
     /// End of the covered source offsets, exclusive.

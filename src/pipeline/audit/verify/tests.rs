@@ -69,7 +69,7 @@ fn every_kind_of_entry_verifies_and_is_json_on_one_line() {
     entries.push(append_seal(&mut ledger, &sealer, 4));
     entries.push(append(&mut ledger, &End { reason: "moved \"house\"\n" }));
     let after = ledger.head();
-    let mut next = Ledger::begin(scene.origin(1), 9);
+    let mut next = Ledger::begin(scene.origin(1), 4);
     entries.push(append_genesis(&mut next, &scene, after));
     entries.push(append_seal(&mut next, &scene.sealer(), 9));
     let report = verify(&scene, &entries).unwrap();

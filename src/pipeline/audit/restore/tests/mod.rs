@@ -1,3 +1,4 @@
+mod restart;
 mod world;
 
 use super::super::super::record::Timestamp;
@@ -156,7 +157,7 @@ fn a_stop_names_the_place_and_the_command() {
     let mut world = World::after_two_transactions();
     world.audit.pop();
     let Step::Stop(stop) = world.restore() else { panic!("a stop") };
-    assert_eq!(stop.command, "blotter run --set audit.restart=app.logs/3@OFFSET");
+    assert_eq!(stop.command, "blotter run --set audit.restart=app.logs/3@110");
     assert!(stop.detail.contains("seq 2"), "{}", stop.detail);
 }
 
@@ -414,75 +415,6 @@ fn retention_that_overran_an_unaudited_partition_is_told() {
     let restored = world.ready();
     assert_eq!((restored.position, alerts(&restored)), (114, vec!["source_gap"]));
     assert!(matches!(restored.audit, RestoredAudit::Off(Some(_))));
-}
-
-// Repair.
-
-#[test]
-fn an_operator_restarts_a_whole_chain_with_an_end() {
-    let mut world = World::after_two_transactions();
-    world.source_high = 105;
-    assert_eq!(world.stopped(), StopKind::SourceShorter);
-    let reason = "topic re-created".to_owned();
-    world.context.permission = Permission::Restart { position: 100, reason: reason.clone() };
-    let restored = world.ready();
-    assert_eq!(restored.position, 100);
-    let expected = [PendingEntry::End { reason }, genesis(StartKind::Repaired, 100)];
-    assert_eq!(pending(&restored), expected);
-    assert_eq!(alerts(&restored), ["chain_restarted"]);
-    world.transaction(102);
-    world.context.permission = Permission::None;
-    world.assert_chain_verifies();
-    assert_eq!(world.ready().position, 102);
-}
-
-#[test]
-fn an_operator_restarts_a_broken_chain_in_a_new_incarnation() {
-    let mut world = World::after_two_transactions();
-    world.audit.pop();
-    let reason = "unclean election".to_owned();
-    world.context.permission = Permission::Restart { position: 110, reason };
-    world.transaction(112);
-    world.context.permission = Permission::None;
-    let restored = world.ready();
-    assert_eq!((restored.position, restored.transactions), (112, 3));
-    let RestoredAudit::On(chain) = restored.audit else { panic!("on") };
-    assert_eq!(chain.origin.incarnation(), 1);
-    world.transaction(115);
-}
-
-#[test]
-fn a_restart_leaves_alone_what_can_go_on() {
-    let mut world = World::after_two_transactions();
-    let ordinary = world.ready();
-    let reason = "left in the settings".to_owned();
-    world.context.permission = Permission::Restart { position: 100, reason };
-    assert_eq!(world.ready(), ordinary);
-    (world.committed, world.metadata) = (None, String::new());
-    let recovered = world.ready();
-    assert_eq!((recovered.position, alerts(&recovered)), (110, vec!["offset_recovered"]));
-    // Another keyring is no matter of a new chain.
-    world.context.keyring = KeyringId::from_bytes([8; 8]);
-    assert_eq!(world.stopped(), StopKind::OtherKeyring);
-}
-
-#[test]
-fn an_operator_restarts_where_the_offset_has_no_metadata() {
-    let mut world = World::after_two_transactions();
-    (world.committed, world.metadata) = (Some(103), String::new());
-    let reason = "replay".to_owned();
-    world.context.permission = Permission::Restart { position: 103, reason };
-    world.transaction(106);
-    world.context.permission = Permission::None;
-    world.assert_chain_verifies();
-    assert_eq!(world.ready().position, 106);
-    // A chain that can't be read goes on in the next incarnation all the same.
-    world.audit[0].1[150] ^= 1;
-    (world.committed, world.metadata) = (None, String::new());
-    world.context.permission = Permission::Restart { position: 110, reason: String::new() };
-    let RestoredAudit::On(chain) = world.ready().audit else { panic!("on") };
-    assert_eq!(chain.pending, [genesis(StartKind::Repaired, 110)]);
-    assert_eq!(chain.origin.incarnation(), 2);
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::super::super::keys::KeyringId;
 use super::super::super::metadata::{AuditState, HeadRef, OffsetMetadata, StoredAt};
 use super::super::super::seal::{Fate, Ledger};
 use super::super::super::testing::Scene;
-use super::super::super::verify::{Start, Trust, Verifier};
+use super::super::super::verify::{Report, Start, Trust, Verifier};
 use super::super::{
     Answer, Ask, Permission, Restore, RestoreContext, Restored, RestoredAudit, Role, StartPosition,
     Step, StopKind,
@@ -224,12 +224,12 @@ impl World {
     }
 
     /// Verifies everything in the audit partition from its first genesis on.
-    pub(super) fn assert_chain_verifies(&self) {
+    pub(super) fn assert_chain_verifies(&self) -> Report {
         let mut verifier = Verifier::new(self.context.trust.clone(), Start::Genesis);
         for (offset, entry) in &self.audit {
             verifier.push(*offset, entry).unwrap();
         }
-        verifier.finish().unwrap();
+        verifier.finish().unwrap()
     }
 }
 
