@@ -93,16 +93,34 @@ impl KafkaReader {
     /// # Errors
     /// Brokers unreachable or not authorized.
     pub fn has_committed(&self, topic: &str, partitions: i32) -> Result<bool, BrokerError> {
+        Ok(!self.committed_metadata(topic, partitions)?.is_empty())
+    }
+
+    /// The metadata of the group's committed offsets, by partition, of the first `partitions` ones of
+    /// `topic`, whether or not those exist.
+    ///
+    /// # Errors
+    /// Brokers unreachable or not authorized.
+    pub fn committed_metadata(
+        &self,
+        topic: &str,
+        partitions: i32,
+    ) -> Result<BTreeMap<i32, String>, BrokerError> {
         let mut list = TopicPartitionList::new();
         for partition in 0..partitions {
             list.add_partition(topic, partition);
         }
-        let committed = self
-            .asker
-            .consumer()
-            .committed_offsets(list, self.timeout)
-            .map_err(|error| self.asker.explain("committed offsets", &error))?;
-        Ok(committed.elements().iter().any(|one| matches!(one.offset(), Offset::Offset(_))))
+        let failed = |error: KafkaError| self.asker.explain("committed offsets", &error);
+        let consumer = self.asker.consumer();
+        let list = consumer.committed_offsets(list, self.timeout).map_err(failed)?;
+        let mut committed = BTreeMap::new();
+        for one in list.elements() {
+            one.error().map_err(failed)?;
+            if matches!(one.offset(), Offset::Offset(_)) {
+                committed.insert(one.partition(), one.metadata().to_owned());
+            }
+        }
+        Ok(committed)
     }
 }
 

@@ -146,8 +146,12 @@ fn home_with_keys() -> Home {
     home
 }
 
+fn write(home: &Home, name: &str, entries: &[Vec<u8>]) {
+    home.write(name, [entries.join(&b'\n'), b"\n".to_vec()].concat());
+}
+
 fn verify(home: &Home, entries: &[Vec<u8>], flags: &[&str]) -> Ran {
-    home.write("trail.jsonl", [entries.join(&b'\n'), b"\n".to_vec()].concat());
+    write(home, "trail.jsonl", entries);
     home.run(&[&["audit", "verify", "trail.jsonl"], flags].concat())
 }
 
@@ -235,4 +239,33 @@ fn what_a_restart_left_out_or_sealed_twice_is_told() {
     broken.begin().records(4).genesis(1, 9, StartKind::Repaired, None).records(12);
     let told = ["app.logs/3  repaired", "offsets 4..9 are under no verified seal"];
     assert_told(&verify(&home, &broken.entries, &[]), 65, &told);
+}
+
+#[test]
+fn a_file_holds_the_chain_that_its_name_tells_and_no_other_does() {
+    let home = home_with_keys();
+    let names = ["app.logs-3.jsonl", "app.logs-4.jsonl"];
+    let of = |partition| {
+        let mut trail = Trail::of(TopicPartition::new("app.logs", partition));
+        trail.begin().records(4);
+        trail.entries
+    };
+    let run = |flags: &[&str]| home.run(&[&["audit", "verify"], &names[..], flags].concat());
+    write(&home, names[0], &of(3));
+    write(&home, names[1], &of(4));
+    assert_told(&run(&[]), 0, &["app.logs/3  verified", "app.logs/4  verified"]);
+    // One exported chain in the place of another.
+    write(&home, names[1], &of(3));
+    assert_told(&run(&[]), 65, &["same_source at app.logs-4.jsonl", "app.logs-3.jsonl too"]);
+    write(&home, names[0], &of(5));
+    assert_told(
+        &run(&[]),
+        65,
+        &["other_source at app.logs-3.jsonl", "found    that of app.logs/5"],
+    );
+    // A seal names no source; the file does.
+    let seal = of(4).split_off(2);
+    write(&home, "app.logs-4.jsonl", &seal);
+    let suffix = home.run(&["audit", "verify", names[1], "--accept-suffix"]);
+    assert_told(&suffix, 0, &["app.logs/4  verified"]);
 }

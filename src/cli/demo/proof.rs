@@ -151,7 +151,7 @@ fn audit(
             }
             writeln!(text, "{}", String::from_utf8_lossy(entry)).expect("memory takes it");
         })?;
-        write(out, &format!("audit-{partition}.jsonl"), &text)?;
+        write(out, &format!("{source}-{partition}.jsonl"), &text)?;
         match fault.map_or_else(|| verifier.finish(), Err) {
             Ok(report) => {
                 entries += report.entries_total();

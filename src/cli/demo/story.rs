@@ -334,8 +334,9 @@ impl Story {
             self.out.display()
         ))?;
         self.say(&format!(
-            "Check the trail yourself: blotter audit verify --config {0}/demo.toml {0}/audit-*.jsonl",
-            self.out.display()
+            "Check the trail yourself: blotter audit verify --config {0}/demo.toml {0}/{1}-*.jsonl",
+            self.out.display(),
+            self.settings.input.topics[0]
         ))?;
         Ok(if held { Exit::Success } else { Exit::Failed })
     }

@@ -15,7 +15,7 @@ use super::super::exit::{Exit, Failure};
 use super::super::preview::brokers_flag;
 use super::super::{Common, print};
 use crate::daemon::keys::{deployment_public, instance_certificate};
-use crate::pipeline::audit::{Certificate, PublicKey};
+use crate::pipeline::audit::{Certificate, Deployment, PublicKey};
 use crate::settings::Settings;
 use verdict::Verdict;
 
@@ -33,12 +33,16 @@ pub(super) struct VerifyArguments {
     /// The deployment's public key, or a file that holds it; default: the one in the keys' folder
     #[arg(long, value_name = "KEY_OR_FILE")]
     deployment_key: Option<String>,
-    /// Source partition of files that do not begin at a genesis
+    /// Source partition of the file, where neither its genesis nor its name tells
     #[arg(long, value_name = "TOPIC/PARTITION")]
     source: Option<String>,
     /// Accept a trail without its beginning (retention took it): believe its first entry
     #[arg(long)]
     accept_suffix: bool,
+    /// Accept a trail though the head that the daemon committed can't be had: cut at a seal or
+    /// rolled back, it looks whole
+    #[arg(long, requires = "topic")]
+    accept_unknown_head: bool,
     /// Accept the break at this place, as it is printed, where an operator began a new chain behind
     /// it; repeatable
     #[arg(long, value_name = "PLACE")]
@@ -54,7 +58,12 @@ pub(super) fn run(common: &Common, arguments: &VerifyArguments) -> Result<Exit, 
         deployment_public(&settings.keys.folder, arguments.deployment_key.as_deref())?;
     let signer = instance_certificate(&settings.keys.folder, &settings.deployment);
     let signers_of_suffix = arguments.accept_suffix.then(|| signer.into_iter().collect());
-    let scene = Scene { settings, deployment_key, signers_of_suffix };
+    let scene = Scene {
+        deployment: settings.deployment.clone(),
+        deployment_key,
+        signers_of_suffix,
+        accept_unknown_head: arguments.accept_unknown_head,
+    };
     let mut all_verified = true;
     let mut unseen: Vec<&String> = arguments.accept_break.iter().collect();
     let mut tell = |verdict: &Verdict| {
@@ -67,12 +76,8 @@ pub(super) fn run(common: &Common, arguments: &VerifyArguments) -> Result<Exit, 
         print(&if arguments.json { verdict.to_json() } else { verdict.to_text() })
     };
     match &arguments.topic {
-        Some(topic) => topic::verify(&scene, topic, &mut tell)?,
-        None => {
-            for file in &arguments.files {
-                tell(&files::verify(&scene, file, arguments.source.as_deref())?)?;
-            }
-        }
+        Some(topic) => topic::verify(&scene, &settings, topic, &mut tell)?,
+        None => files::verify(&scene, &arguments.files, arguments.source.as_deref(), &mut tell)?,
     }
     // An acceptance that has become idle would be there for the next break at that place.
     if let Some(place) = unseen.first() {
@@ -83,8 +88,10 @@ pub(super) fn run(common: &Common, arguments: &VerifyArguments) -> Result<Exit, 
 
 /// What all chains are verified with.
 struct Scene {
-    settings: Settings,
+    deployment: Deployment,
     deployment_key: PublicKey,
     /// Certificates for trails without a beginning, where those are accepted.
     signers_of_suffix: Option<Vec<Certificate>>,
+    /// Whether a trail passes though the head that the daemon committed can't be had.
+    accept_unknown_head: bool,
 }
