@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use blotter::pipeline::audit::{
     Action, ChainHead, Commitment, DeploymentKey, End, Fate, Gap, GapReason, Genesis, InstanceKey,
-    InstanceName, KeyringId, Ledger, Origin, PolicyHash, Sealer, StartKind,
+    InstanceName, KeyringId, Kind, Ledger, Origin, PolicyHash, Sealer, StartKind,
 };
 use blotter::pipeline::audit::{Body, Deployment};
 use blotter::pipeline::record::{Timestamp, TopicPartition};
@@ -91,11 +91,19 @@ impl Trail {
 
     /// Records up to `to`, the first with an action, and their seal.
     fn records(&mut self, to: i64) -> &mut Self {
+        self.sealed(to, true)
+    }
+
+    fn records_without_actions(&mut self, to: i64) -> &mut Self {
+        self.sealed(to, false)
+    }
+
+    fn sealed(&mut self, to: i64, has_action: bool) -> &mut Self {
         let from = self.ledger.position();
         for offset in from..to {
             let raw = Commitment::from_bytes([7; 32]);
             self.ledger.record(offset, Fate::Forwarded, &raw);
-            if offset == from {
+            if has_action && offset == from {
                 self.append(&Action {
                     offset,
                     timestamp: Timestamp::from_millis(offset),
@@ -124,6 +132,19 @@ impl Trail {
 
 fn origin(source: &TopicPartition, incarnation: u32) -> Origin {
     Origin::new(&Deployment::parse("blotter").unwrap(), source, incarnation)
+}
+
+/// A body that no writer of this format writes.
+struct Forged(Kind, String);
+
+impl Body for Forged {
+    fn kind(&self) -> Kind {
+        self.0
+    }
+
+    fn write(&self, _source: &[u8], out: &mut Vec<u8>) {
+        out.extend_from_slice(self.1.as_bytes());
+    }
 }
 
 /// A machine whose keys are those of the trail's writer.
@@ -268,4 +289,51 @@ fn a_file_holds_the_chain_that_its_name_tells_and_no_other_does() {
     write(&home, "app.logs-4.jsonl", &seal);
     let suffix = home.run(&["audit", "verify", names[1], "--accept-suffix"]);
     assert_told(&suffix, 0, &["app.logs/4  verified"]);
+}
+
+/// Signed by the writer's own key, and yet no entry of the format.
+#[test]
+fn a_body_of_another_form_is_a_fault_wherever_it_stands() {
+    let home = home_with_keys();
+    let source = r#","src":{"topic":"app.logs","partition":3,"offset":0},"src_ts":1"#;
+    let raw = "A".repeat(43);
+    let action = |middle: &str, counts: &str| {
+        let rest = format!(r#"{middle},"raw":"{raw}","counts":[{counts}]"#);
+        (Kind::Action, format!("{source}{rest}"))
+    };
+    let policy = data_encoding::BASE64URL_NOPAD.encode(&PolicyHash::of("{}").as_bytes()[..9]);
+    let receipt = |policy: &str, disposition: &str| {
+        let said = format!(r#","policy":"{policy}","disposition":"{disposition}""#);
+        let rest = format!(r#","raw":"{raw}","redacted":"{raw}","counts":[["value","email",1]]"#);
+        (Kind::Redaction, format!("{source}{said}{rest}"))
+    };
+    let verdict = |(kind, body): (Kind, String)| {
+        let mut trail = Trail::new();
+        trail.begin().append(&Forged(kind, body));
+        trail.records_without_actions(1);
+        verify(&home, &trail.entries, &[])
+    };
+    let good = [
+        action(r#","action":"x","outcome":"a \"b\"""#, r#"["record_key","phone",1]"#),
+        receipt(&policy, "masked"),
+    ];
+    for body in good {
+        assert_told(&verdict(body), 0, &["app.logs/3  verified"]);
+    }
+    let malformed = [
+        action(r#","action":"x","evil":1"#, ""),
+        action(r#","action":"x","object":null"#, ""),
+        action(r#","action":"x","actor":{"id":"y","is":"certainly"}"#, ""),
+        action(r#","action":"x","tenant":{"id":"y"}"#, ""),
+        action(r#","action":"x""#, r#"["shoe","phone",1]"#),
+        action("", ""),
+        receipt(&policy, "leaked"),
+        (Kind::Gap, r#","from":0,"to":1,"reason":"because""#.to_owned()),
+        (Kind::Recovery, r#","reason":"because","position":0"#.to_owned()),
+    ];
+    for body in malformed {
+        assert_told(&verdict(body), 65, &["malformed at trail.jsonl:2"]);
+    }
+    let other = verdict(receipt(&"A".repeat(12), "redacted"));
+    assert_told(&other, 65, &["wrong_policy at trail.jsonl:2"]);
 }

@@ -5,7 +5,7 @@ use super::super::super::record::Timestamp;
 use super::super::chain::ChainHead;
 use super::super::json::{push_base64, push_fixed, push_hex, push_number};
 use super::super::keys::{Certificate, KeyringId};
-use super::{Body, Kind, PolicyHash, ShortPolicyHash, push_named, push_optional};
+use super::{Body, Kind, PolicyHash, ShortPolicyHash, Word, push_named, push_optional};
 
 /// From where a chain's first transaction reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +36,21 @@ impl StartKind {
             Self::Recovered => "recovered",
             Self::Repaired => "repaired",
         }
+    }
+}
+
+impl Word for StartKind {
+    const ALL: &'static [Self] = &[
+        Self::Earliest,
+        Self::Latest,
+        Self::Time(Timestamp::EPOCH),
+        Self::Committed,
+        Self::Recovered,
+        Self::Repaired,
+    ];
+
+    fn word(self) -> &'static str {
+        self.name()
     }
 }
 
@@ -118,6 +133,15 @@ impl GapReason {
     }
 }
 
+impl Word for GapReason {
+    const ALL: &'static [Self] =
+        &[Self::Retention, Self::AuditOff, Self::Unaudited, Self::Adopted, Self::Repaired];
+
+    fn word(self) -> &'static str {
+        self.name()
+    }
+}
+
 /// Kind [`Kind::Gap`]: source offsets `from..to` are covered by no seal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gap {
@@ -158,6 +182,14 @@ impl RecoveryReason {
             Self::OffsetLost => "offset_lost",
             Self::OffsetAdopted => "offset_adopted",
         }
+    }
+}
+
+impl Word for RecoveryReason {
+    const ALL: &'static [Self] = &[Self::OffsetLost, Self::OffsetAdopted];
+
+    fn word(self) -> &'static str {
+        self.name()
     }
 }
 

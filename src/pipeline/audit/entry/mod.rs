@@ -144,6 +144,20 @@ impl ShortPolicyHash {
     }
 }
 
+/// A value that is stored as one of a few words: a reader refuses every other.
+pub(super) trait Word: Copy + 'static {
+    /// All there are.
+    const ALL: &'static [Self];
+
+    /// The word stored.
+    fn word(self) -> &'static str;
+
+    /// The value stored as `text`.
+    fn of(text: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|one| one.word() == text)
+    }
+}
+
 /// How far a fact about a person or tenant can be believed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Assurance {
@@ -161,6 +175,14 @@ impl Assurance {
             Self::Claimed => "claimed",
             Self::Verified => "verified",
         }
+    }
+}
+
+impl Word for Assurance {
+    const ALL: &'static [Self] = &[Self::Claimed, Self::Verified];
+
+    fn word(self) -> &'static str {
+        self.name()
     }
 }
 
@@ -184,12 +206,27 @@ pub struct ActorFact<'a> {
     pub assurance: Assurance,
 }
 
+/// What stands as [`Count::surface`].
+const SURFACES: [&str; 8] =
+    ["value", "key", "number", "nested", "escaped", "record_key", "header", OTHER];
+
+/// What stands as [`Count::kind`].
+const KINDS: [&str; 4] = ["email", "phone", "pattern", OTHER];
+
+/// Surface and kind of the sum of what is over the limit.
+const OTHER: &str = "other";
+
+/// Whether `surface` and `kind` are words of this format.
+pub(super) fn is_count(surface: &str, kind: &str) -> bool {
+    SURFACES.contains(&surface) && KINDS.contains(&kind)
+}
+
 /// How many findings of one kind were acted upon on one surface of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Count {
-    /// Such as value, key, header.
+    /// Class of the value's part, or `record_key` or `header`.
     pub surface: &'static str,
-    /// Such as email, phone.
+    /// `email`, `phone` or `pattern`.
     pub kind: &'static str,
     /// How many.
     pub count: u32,
@@ -252,15 +289,13 @@ impl Body for Action<'_> {
     }
 }
 
-/// What became of a record.
+/// What became of a record that went on (a dead-lettered one leaves no receipt).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Disposition {
     /// Findings were replaced, the record went on.
     Redacted,
     /// The whole content was masked, the record went on.
     Masked,
-    /// The record went to the dead letters, a masked stub went on.
-    DeadLettered,
 }
 
 impl Disposition {
@@ -270,8 +305,15 @@ impl Disposition {
         match self {
             Self::Redacted => "redacted",
             Self::Masked => "masked",
-            Self::DeadLettered => "dead_lettered",
         }
+    }
+}
+
+impl Word for Disposition {
+    const ALL: &'static [Self] = &[Self::Redacted, Self::Masked];
+
+    fn word(self) -> &'static str {
+        self.name()
     }
 }
 
@@ -359,6 +401,7 @@ fn push_counts(out: &mut Vec<u8>, counts: &[Count]) {
     let (listed, rest) = counts.split_at(counts.len().min(AUDIT_COUNTS_MAX));
     for (index, line) in listed.iter().enumerate() {
         out.extend_from_slice(if index == 0 { b"[\"" } else { b",[\"" });
+        debug_assert!(is_count(line.surface, line.kind));
         out.extend_from_slice(line.surface.as_bytes());
         out.extend_from_slice(b"\",\"");
         out.extend_from_slice(line.kind.as_bytes());

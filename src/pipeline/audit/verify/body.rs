@@ -11,8 +11,8 @@ use super::super::merkle::root_of;
 use super::super::metadata::{HeadRef, StoredAt};
 use super::super::seal::{SIGNATURE_FIELD_BYTES, SealedPosition};
 use super::wire::{
-    EndWire, GapWire, GenesisWire, PolicyWire, RecoveryWire, RotateWire, Seal, ShredWire,
-    certificate,
+    ActionWire, EndWire, GapWire, GenesisWire, PolicyWire, RecoveryWire, RedactionWire, RotateWire,
+    Seal, ShredWire, certificate,
 };
 use super::{At, Fault, FaultKind, Open, SealFacts, Verifier};
 
@@ -28,11 +28,16 @@ impl Verifier {
         match kind {
             Kind::Action => {
                 self.open.actions += 1;
-                self.check_source(at, entry)
+                self.check_topic(at, entry)?;
+                let wire: ActionWire<'_> = self.parse(at, entry)?;
+                self.check_source(at, wire.src.offset)
             }
             Kind::Redaction => {
                 self.open.redactions += 1;
-                self.check_source(at, entry)
+                self.check_topic(at, entry)?;
+                let wire: RedactionWire<'_> = self.parse(at, entry)?;
+                self.check_receipt(at, &wire)?;
+                self.check_source(at, wire.src.offset)
             }
             Kind::Seal => self.check_seal(at, head, entry),
             Kind::Genesis => self.check_genesis(at, entry),
@@ -66,13 +71,25 @@ impl Verifier {
         })
     }
 
-    fn check_source(&mut self, at: At, entry: &[u8]) -> Result<(), Fault> {
+    fn check_topic(&self, at: At, entry: &[u8]) -> Result<(), Fault> {
         let body = entry.get(CHAIN_FIELDS_BYTES..).unwrap_or_default();
-        let Some(offset) = body.strip_prefix(self.source.as_slice()) else {
-            let expected = format!("source {}", self.trust.source);
-            return Err(self.fault(FaultKind::WrongOrigin, at, expected, "another source"));
-        };
-        let offset = read_offset(offset).ok_or_else(|| self.malformed(at))?;
+        if body.starts_with(&self.source) {
+            return Ok(());
+        }
+        let expected = format!("source {}", self.trust.source);
+        Err(self.fault(FaultKind::WrongOrigin, at, expected, "another source"))
+    }
+
+    fn check_receipt(&self, at: At, wire: &RedactionWire<'_>) -> Result<(), Fault> {
+        let policy = ShortPolicyHash::parse(wire.policy).ok_or_else(|| self.malformed(at))?;
+        if self.policy.is_none_or(|in_force| in_force == policy) {
+            return Ok(());
+        }
+        let expected = "the policy in force";
+        Err(self.fault(FaultKind::WrongPolicy, at, expected, "another policy"))
+    }
+
+    fn check_source(&mut self, at: At, offset: i64) -> Result<(), Fault> {
         let floor = self.open.sources.map(|(_, last)| last).or(self.position);
         if let Some(floor) = floor.filter(|floor| offset < *floor) {
             let expected = format!("a source offset from {floor}");
@@ -300,10 +317,4 @@ impl Verifier {
     pub(super) fn malformed(&self, at: At) -> Fault {
         self.fault(FaultKind::Malformed, at, "a body of format 1", "another")
     }
-}
-
-/// The digits of a source offset, up to the brace that closes the coordinates.
-fn read_offset(text: &[u8]) -> Option<i64> {
-    let end = memchr::memchr(b'}', text.get(..21).unwrap_or(text))?;
-    std::str::from_utf8(text.get(..end)?).ok()?.parse().ok()
 }

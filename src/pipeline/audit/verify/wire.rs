@@ -1,11 +1,14 @@
 //! The bodies the verifier looks into, read strictly: a field more, less or twice is an error.
 
-use serde::Deserialize;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::super::chain::ChainHead;
 use super::super::commitment::ShortCommitment;
-use super::super::entry::ShortPolicyHash;
+use super::super::entry::{
+    Assurance, Disposition, GapReason, RecoveryReason, ShortPolicyHash, StartKind, Word, is_count,
+};
 use super::super::json::{read_base64, read_hex};
 use super::super::keys::{Certificate, KeyringId, PublicKey, Signature};
 use super::super::merkle::Hash;
@@ -81,7 +84,9 @@ pub(super) struct GenesisWire<'a> {
     seq: &'a str,
     prev: &'a str,
     pub(super) origin: &'a str,
-    start: &'a str,
+    #[serde(deserialize_with = "word")]
+    start: StartKind,
+    #[serde(default, deserialize_with = "present")]
     start_time: Option<i64>,
     pub(super) offset: i64,
     partitions: i32,
@@ -89,6 +94,7 @@ pub(super) struct GenesisWire<'a> {
     pub(super) key: &'a str,
     pub(super) cert: &'a str,
     pub(super) policy: &'a str,
+    #[serde(default, borrow, deserialize_with = "present")]
     after: Option<AfterWire<'a>>,
 }
 
@@ -99,6 +105,9 @@ impl<'a> GenesisWire<'a> {
 
     pub(super) fn facts(&self) -> Option<GenesisFacts> {
         let (_, incarnation) = self.origin.rsplit_once('/')?;
+        if matches!(self.start, StartKind::Time(_)) != self.start_time.is_some() {
+            return None;
+        }
         let after = match &self.after {
             None => None,
             Some(after) => Some(ChainHead {
@@ -133,7 +142,8 @@ pub(super) struct GapWire<'a> {
     prev: &'a str,
     pub(super) from: i64,
     pub(super) to: i64,
-    reason: &'a str,
+    #[serde(deserialize_with = "word")]
+    reason: GapReason,
 }
 
 #[derive(Deserialize)]
@@ -144,7 +154,8 @@ pub(super) struct RecoveryWire<'a> {
     k: &'a str,
     seq: &'a str,
     prev: &'a str,
-    reason: &'a str,
+    #[serde(deserialize_with = "word")]
+    reason: RecoveryReason,
     pub(super) position: i64,
 }
 
@@ -197,6 +208,109 @@ pub(super) struct EndWire<'a> {
     seq: &'a str,
     prev: &'a str,
     reason: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "all fields are read, to refuse anything else, not all are used")]
+pub(super) struct ActionWire<'a> {
+    v: u8,
+    k: &'a str,
+    seq: &'a str,
+    prev: &'a str,
+    pub(super) src: SourceWire,
+    src_ts: i64,
+    #[serde(default, deserialize_with = "present")]
+    time: Option<i64>,
+    #[serde(default, deserialize_with = "present")]
+    tenant: Option<TenantWire>,
+    #[serde(default, deserialize_with = "present")]
+    actor: Option<ActorWire>,
+    action: String,
+    #[serde(default, deserialize_with = "present")]
+    object: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    outcome: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    reason: Option<String>,
+    #[serde(default, deserialize_with = "present")]
+    service: Option<String>,
+    #[serde(deserialize_with = "commitment")]
+    raw: Hash,
+    #[serde(deserialize_with = "counts")]
+    counts: (),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "all fields are read, to refuse anything else, not all are used")]
+pub(super) struct RedactionWire<'a> {
+    v: u8,
+    k: &'a str,
+    seq: &'a str,
+    prev: &'a str,
+    pub(super) src: SourceWire,
+    src_ts: i64,
+    #[serde(default, deserialize_with = "present")]
+    tenant: Option<TenantWire>,
+    pub(super) policy: &'a str,
+    #[serde(deserialize_with = "word")]
+    disposition: Disposition,
+    #[serde(deserialize_with = "commitment")]
+    raw: Hash,
+    #[serde(deserialize_with = "commitment")]
+    redacted: Hash,
+    #[serde(deserialize_with = "counts")]
+    counts: (),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "all fields are read, to refuse anything else, not all are used")]
+pub(super) struct SourceWire {
+    topic: String,
+    partition: i32,
+    pub(super) offset: i64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "read to refuse anything else")]
+struct TenantWire {
+    id: String,
+    #[serde(deserialize_with = "word")]
+    is: Assurance,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "read to refuse anything else")]
+struct ActorWire {
+    id: String,
+    #[serde(rename = "type", default, deserialize_with = "present")]
+    kind: Option<String>,
+    #[serde(deserialize_with = "word")]
+    is: Assurance,
+}
+
+/// Surface, kind and number of each line; only the words are of interest.
+fn counts<'de, D: Deserializer<'de>>(from: D) -> Result<(), D::Error> {
+    let lines: Vec<(&str, &str, u64)> = Vec::deserialize(from)?;
+    let is_known = lines.iter().all(|(surface, kind, _)| is_count(surface, kind));
+    is_known.then_some(()).ok_or_else(|| D::Error::custom("another surface or kind"))
+}
+
+/// A field that may be absent, but not null.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(from).map(Some)
+}
+
+fn word<'de, D: Deserializer<'de>, T: Word>(from: D) -> Result<T, D::Error> {
+    T::of(<&str>::deserialize(from)?).ok_or_else(|| D::Error::custom("another word"))
+}
+
+fn commitment<'de, D: Deserializer<'de>>(from: D) -> Result<Hash, D::Error> {
+    read_base64(<&str>::deserialize(from)?).ok_or_else(|| D::Error::custom("not 32 bytes"))
 }
 
 /// The key and certificate of a genesis or rotate entry.
