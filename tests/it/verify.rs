@@ -337,3 +337,11 @@ fn a_body_of_another_form_is_a_fault_wherever_it_stands() {
     let other = verdict(receipt(&"A".repeat(12), "redacted"));
     assert_told(&other, 65, &["wrong_policy at trail.jsonl:2"]);
 }
+
+#[test]
+fn the_longest_name_of_a_chain_is_written_whole() {
+    let home = home_with_keys();
+    let mut trail = Trail::of(TopicPartition::new("x".repeat(249), 3));
+    trail.begin().records(4);
+    assert_told(&verify(&home, &trail.entries, &[]), 0, &["/3  verified"]);
+}

@@ -16,6 +16,13 @@ pub(super) fn push_text(out: &mut Vec<u8>, text: &str) {
     out.push(b'"');
 }
 
+/// Appends `text` whole, as a JSON string.
+pub(super) fn push_name(out: &mut Vec<u8>, text: &str) {
+    out.push(b'"');
+    push_escaped(out, text);
+    out.push(b'"');
+}
+
 /// Appends a decimal number.
 pub(super) fn push_number(out: &mut Vec<u8>, number: i64) {
     if number < 0 {

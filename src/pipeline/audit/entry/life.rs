@@ -3,7 +3,7 @@
 use super::super::super::limits::AUDIT_POLICY_BYTES_MAX;
 use super::super::super::record::Timestamp;
 use super::super::chain::ChainHead;
-use super::super::json::{push_base64, push_fixed, push_hex, push_number};
+use super::super::json::{push_base64, push_fixed, push_hex, push_name, push_number};
 use super::super::keys::{Certificate, KeyringId};
 use super::{Body, Kind, PolicyHash, ShortPolicyHash, Word, push_named, push_optional};
 
@@ -81,7 +81,8 @@ impl Body for Genesis<'_> {
     }
 
     fn write(&self, _source: &[u8], out: &mut Vec<u8>) {
-        push_optional(out, b",\"origin\":", Some(self.origin));
+        out.extend_from_slice(b",\"origin\":");
+        push_name(out, self.origin);
         push_optional(out, b",\"start\":", Some(self.start.name()));
         if let StartKind::Time(time) = self.start {
             out.extend_from_slice(b",\"start_time\":");
