@@ -264,7 +264,8 @@ impl<C: Clock + Send + Sync + 'static> Probes for ShardProbes<C> {
             for (partition, stop) in &health.stopped {
                 detail.push_str(&format!("; {partition}: {} ({})", stop.reason, stop.command));
             }
-            let ok = health.joined && health.restoring == 0 && health.failures == 0;
+            let serves = health.assigned == 0 || health.stopped.len() < health.assigned;
+            let ok = health.joined && health.restoring == 0 && health.failures == 0 && serves;
             checks.push(Check { name: format!("shard {name}"), ok, detail });
         }
         checks
@@ -291,5 +292,81 @@ impl<C: Clock + Send + Sync> MetricSink for RegistrySink<C> {
 
     fn withdraw(&self, series: &[MetricSeries]) {
         self.metrics.withdraw(series);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::broker::embedded::VirtualClock;
+    use super::super::shard::ShardHealth;
+    use super::*;
+    use crate::pipeline::record::TopicPartition;
+    use crate::pipeline::step::PartitionStop;
+
+    fn probes(health: ShardHealth) -> (ShardProbes<Arc<VirtualClock>>, HealthCell) {
+        let cell = HealthCell::default();
+        cell.update(|own| *own = health);
+        let (clock, stop) = (Arc::new(VirtualClock::new()), Stop::default());
+        (ShardProbes { shards: vec![("scrub-0".to_owned(), cell.clone())], clock, stop }, cell)
+    }
+
+    fn is_ok(checks: &[Check]) -> bool {
+        checks.iter().all(|check| check.ok)
+    }
+
+    fn stopped(partition: i32) -> (TopicPartition, PartitionStop) {
+        let stop = PartitionStop {
+            reason: "head_absent",
+            detail: "the head is gone".to_owned(),
+            command: "blotter run --set audit.restart=logs/0@OFFSET".to_owned(),
+        };
+        (TopicPartition::new("logs", partition), stop)
+    }
+
+    #[test]
+    fn a_process_lives_while_its_loops_turn() {
+        let (probes, cell) = probes(ShardHealth::default());
+        let limit = i64::try_from(SHARD_TICK_AGE_MS_MAX).unwrap();
+        probes.clock.advance(limit);
+        assert!(is_ok(&probes.live()));
+        probes.clock.advance(1);
+        assert_eq!(probes.live()[0].detail, "last turn 60001 ms ago");
+        assert!(!is_ok(&probes.live()));
+        let failing =
+            ShardHealth { last_tick: probes.clock.monotonic(), failures: 9, ..cell.read() };
+        cell.update(|own| *own = failing);
+        assert!(is_ok(&probes.live()), "failures are no hang");
+    }
+
+    #[test]
+    fn a_process_is_ready_while_it_serves_or_stands_by() {
+        let ready = |health: ShardHealth| is_ok(&probes(health).0.ready());
+        let well = ShardHealth { joined: true, assigned: 2, ..ShardHealth::default() };
+        assert!(ready(well.clone()));
+        assert!(ready(ShardHealth { assigned: 0, ..well.clone() }), "it stands by");
+        assert!(ready(ShardHealth { stopped: vec![stopped(0)], ..well.clone() }), "it serves one");
+        assert!(!ready(ShardHealth { stopped: vec![stopped(0), stopped(1)], ..well.clone() }));
+        assert!(!ready(ShardHealth { joined: false, ..well.clone() }));
+        assert!(!ready(ShardHealth { restoring: 1, ..well.clone() }));
+        assert!(!ready(ShardHealth { failures: 1, ..well }));
+    }
+
+    #[test]
+    fn not_ready_says_why_and_what_to_do() {
+        let health = ShardHealth {
+            joined: true,
+            assigned: 1,
+            stopped: vec![stopped(0)],
+            ..ShardHealth::default()
+        };
+        let (probes, _) = probes(health);
+        let detail = &probes.ready()[1].detail;
+        assert!(
+            detail.contains("logs/0: head_absent (blotter run --set audit.restart="),
+            "{detail}"
+        );
+        probes.stop.request(StopLevel::Drain);
+        assert_eq!(probes.ready()[0].detail, "stopping");
+        assert!(!is_ok(&probes.ready()[..1]));
     }
 }

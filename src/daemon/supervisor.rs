@@ -12,6 +12,7 @@ use super::shard::{
     FaultHook, HealthCell, MetricSink, Refresh, STALL_WATCHDOG, Shard, ShardConfig, ShardParts,
     Stop, StopLevel,
 };
+use crate::pipeline::limits::SHARD_TICK_AGE_MS_MAX;
 use crate::pipeline::metric::Metric;
 use crate::pipeline::step::Stage;
 
@@ -20,6 +21,8 @@ const BACK_OFF_MIN: Duration = Duration::from_millis(200);
 
 /// Longest pause before a shard is built anew.
 const BACK_OFF_MAX: Duration = Duration::from_secs(30);
+
+const _: () = assert!(BACK_OFF_MAX.as_millis() * 2 <= SHARD_TICK_AGE_MS_MAX as u128);
 
 /// A shard that ran for this long was well: the next pause is the first again.
 const WELL_AFTER: Duration = Duration::from_secs(60);
@@ -163,9 +166,10 @@ impl<K: Connector, C: Clock + Clone> Worker<K, C> {
     ) -> Option<End> {
         let mut back_off = BACK_OFF_MIN;
         while self.stop.level() == StopLevel::Run {
-            let began = self.clock.monotonic();
+            let began = self.tick();
             let result = catch_unwind(AssertUnwindSafe(|| {
                 let broker = self.connector.connect(&self.plan.slot)?;
+                self.tick();
                 let (stage, refresh) = make_stage(&self.plan);
                 let parts = ShardParts {
                     broker,
@@ -190,7 +194,7 @@ impl<K: Connector, C: Clock + Clone> Worker<K, C> {
                 Ok(Err(error)) => (error.kind.name(), error.to_string()),
                 Err(_) => ("panic", "the shard panicked".to_owned()),
             };
-            if self.clock.monotonic().saturating_sub(began) > self.well_after(stalled) {
+            if self.tick().saturating_sub(began) > self.well_after(stalled) {
                 back_off = BACK_OFF_MIN;
             }
             self.failed(cause, &detail, back_off);
@@ -215,7 +219,7 @@ impl<K: Connector, C: Clock + Clone> Worker<K, C> {
         tracing::warn!(instance_id, %error, ?patience, "fenced; looking who holds the instance id");
         let mut held_since = None;
         loop {
-            let now = self.clock.monotonic();
+            let now = self.tick();
             match self.connector.knows_instance(&self.plan.slot) {
                 Ok(false) => return false,
                 Ok(true) if now >= *held_since.get_or_insert(now) + patience => return true,
@@ -226,6 +230,14 @@ impl<K: Connector, C: Clock + Clone> Worker<K, C> {
                 return false;
             }
         }
+    }
+
+    /// Without a shard this thread is the loop that turns: brokers that are away are no reason to
+    /// have the process killed.
+    fn tick(&self) -> Duration {
+        let now = self.clock.monotonic();
+        self.plan.health.update(|health| health.last_tick = now);
+        now
     }
 
     fn failed(&self, cause: &'static str, detail: &str, back_off: Duration) {
@@ -269,7 +281,7 @@ mod tests {
     use std::sync::Mutex;
 
     use super::super::broker::Subscription;
-    use super::super::broker::embedded::EmbeddedBroker;
+    use super::super::broker::embedded::{EmbeddedBroker, VirtualClock};
     use super::super::clock::SystemClock;
     use super::super::shard::{NoFaults, NoRefresh};
     use super::*;
@@ -388,6 +400,39 @@ mod tests {
         }
     }
 
+    /// Brokers that are away: every call takes nearly as long as a turn may.
+    struct Away {
+        clock: Arc<VirtualClock>,
+        health: HealthCell,
+        /// Age of the last turn at the end of each call.
+        ages: Mutex<Vec<Duration>>,
+        stop: Stop,
+    }
+
+    impl Connector for Away {
+        type Broker = EmbeddedBroker;
+
+        fn connect(&self, _slot: &SlotConfig) -> Result<EmbeddedBroker, BrokerError> {
+            self.clock.advance(50_000);
+            let mut ages = self.ages.lock().unwrap();
+            ages.push(self.clock.monotonic().saturating_sub(self.health.read().last_tick));
+            let kind = if ages.len() < 3 {
+                BrokerErrorKind::TimedOut
+            } else {
+                BrokerErrorKind::InstanceFenced
+            };
+            Err(BrokerError::new(kind, "connect", "scripted"))
+        }
+
+        fn knows_instance(&self, slot: &SlotConfig) -> Result<bool, BrokerError> {
+            drop(self.connect(slot));
+            if self.ages.lock().unwrap().len() == 6 {
+                self.stop.request(StopLevel::Drain);
+            }
+            Err(BrokerError::new(BrokerErrorKind::TimedOut, "describe group", "scripted"))
+        }
+    }
+
     fn supervise(errors: &[BrokerErrorKind]) -> (Supervisor<Failing, SystemClock>, Stop) {
         let stop = Stop::default();
         let errors = Mutex::new(errors.iter().copied().collect());
@@ -417,6 +462,22 @@ mod tests {
         assert_eq!(end, End::InstanceFenced { instance_id: "slot-3".to_owned() });
         assert_eq!(health.read().failures, 2);
         assert_eq!(stop.level(), StopLevel::Drain, "the other shards drain");
+    }
+
+    #[test]
+    fn an_outage_of_the_brokers_is_no_hang() {
+        let (clock, stop, plan) = (Arc::new(VirtualClock::new()), Stop::default(), plan());
+        let connector = Arc::new(Away {
+            clock: Arc::clone(&clock),
+            health: plan.health.clone(),
+            ages: Mutex::default(),
+            stop: stop.clone(),
+        });
+        let (metrics, faults) = (Arc::new(Nowhere), Arc::new(NoFaults));
+        let mut supervisor = Supervisor::new(Arc::clone(&connector), clock, metrics, faults, stop);
+        supervisor.spawn(plan, |_| (Idle, Box::new(NoRefresh))).unwrap();
+        assert_eq!(supervisor.wait(Duration::from_secs(3_600)), End::Stopped);
+        assert_eq!(*connector.ages.lock().unwrap(), [Duration::from_secs(50); 6]);
     }
 
     #[test]
