@@ -14,11 +14,14 @@ use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::metrics::{Exposition, Metrics};
 use crate::pipeline::limits::{HTTP_CONNECTIONS_MAX, HTTP_HEADER_READ_MS_MAX};
+
+/// Pause before the next connection is accepted when accepting one failed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// One named check of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,45 +42,82 @@ pub trait Probes: Send + Sync + 'static {
     fn ready(&self) -> Vec<Check>;
 }
 
-/// Serves until `stop` resolves.
-///
-/// # Errors
-/// The listener failed for good.
+/// Where connections come from.
+trait Listen: Send {
+    fn accept(&mut self) -> impl Future<Output = io::Result<TcpStream>> + Send;
+}
+
+impl Listen for TcpListener {
+    async fn accept(&mut self) -> io::Result<TcpStream> {
+        Self::accept(self).await.map(|(stream, _peer)| stream)
+    }
+}
+
+/// Serves until `stop` resolves. Nothing else ends it: whoever watches this process can't do
+/// without.
 pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
     probes: Arc<dyn Probes>,
     stop: impl Future<Output = ()>,
-) -> io::Result<()> {
+) {
+    serve_from(listener, metrics, probes, stop).await;
+}
+
+async fn serve_from(
+    mut listener: impl Listen,
+    metrics: Arc<Metrics>,
+    probes: Arc<dyn Probes>,
+    stop: impl Future<Output = ()>,
+) {
     let slots = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
+    let mut failing = false;
     tokio::pin!(stop);
     loop {
-        let slot = Arc::clone(&slots).acquire_owned().await.map_err(io::Error::other)?;
-        let stream = tokio::select! {
-            () = &mut stop => return Ok(()),
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _peer)) => stream,
-                // A connection that died before it was accepted is its own problem.
-                Err(error) if is_connection_error(&error) => continue,
-                Err(error) => return Err(error),
-            },
+        let next = async {
+            let slot = Arc::clone(&slots).acquire_owned().await.expect("it is never closed");
+            (listener.accept().await, slot)
         };
-        let metrics = Arc::clone(&metrics);
-        let probes = Arc::clone(&probes);
-        tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let response = answer(&request, &metrics, &*probes);
-                async move { Ok::<_, Infallible>(response) }
-            });
-            // A client that breaks off harms itself only.
-            let _broken = hyper::server::conn::http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(Duration::from_millis(HTTP_HEADER_READ_MS_MAX))
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-            drop(slot);
-        });
+        let (accepted, slot) = tokio::select! {
+            () = &mut stop => return,
+            next = next => next,
+        };
+        match accepted {
+            Ok(stream) => {
+                failing = false;
+                let (metrics, probes) = (Arc::clone(&metrics), Arc::clone(&probes));
+                tokio::spawn(serve_connection(stream, metrics, probes, slot));
+            }
+            // A connection that died before it was accepted is its own problem.
+            Err(error) if is_connection_error(&error) => {}
+            // File descriptors or memory have run out, and come back.
+            Err(error) => {
+                if !std::mem::replace(&mut failing, true) {
+                    tracing::error!(%error, "http: no connection is accepted; tried again");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
     }
+}
+
+async fn serve_connection(
+    stream: TcpStream,
+    metrics: Arc<Metrics>,
+    probes: Arc<dyn Probes>,
+    slot: OwnedSemaphorePermit,
+) {
+    let service = service_fn(move |request| {
+        let response = answer(&request, &metrics, &*probes);
+        async move { Ok::<_, Infallible>(response) }
+    });
+    // A client that breaks off harms itself only.
+    let _broken = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_millis(HTTP_HEADER_READ_MS_MAX))
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    drop(slot);
 }
 
 /// Binds `address`.

@@ -1,6 +1,6 @@
 use super::*;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::TcpStream as Client;
 
 struct Fixed {
     ready: bool,
@@ -16,8 +16,25 @@ impl Probes for Fixed {
     }
 }
 
+/// Has no file descriptors left at first.
+struct Exhausted {
+    failures: u32,
+    listener: TcpListener,
+}
+
+impl Listen for Exhausted {
+    async fn accept(&mut self) -> io::Result<TcpStream> {
+        const EMFILE: i32 = 24;
+        if self.failures > 0 {
+            self.failures -= 1;
+            return Err(io::Error::from_raw_os_error(EMFILE));
+        }
+        Listen::accept(&mut self.listener).await
+    }
+}
+
 fn ask(address: SocketAddr, request: &str) -> String {
-    let mut stream = TcpStream::connect(address).unwrap();
+    let mut stream = Client::connect(address).unwrap();
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
@@ -30,8 +47,8 @@ fn with_server(ready: bool, check: impl FnOnce(SocketAddr)) {
     let listener = runtime.block_on(bind("127.0.0.1:0".parse().unwrap())).unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let served = runtime.spawn(serve(
-        listener,
+    let served = runtime.spawn(serve_from(
+        Exhausted { failures: 2, listener },
         Arc::new(Metrics::new()),
         Arc::new(Fixed { ready }),
         async {
@@ -40,7 +57,15 @@ fn with_server(ready: bool, check: impl FnOnce(SocketAddr)) {
     ));
     check(address);
     stop.send(()).unwrap();
-    runtime.block_on(served).unwrap().unwrap();
+    runtime.block_on(served).unwrap();
+}
+
+#[test]
+fn a_listener_that_fails_for_a_while_answers_again() {
+    with_server(true, |address| {
+        let live = ask(address, "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        assert!(live.starts_with("HTTP/1.1 200"), "{live}");
+    });
 }
 
 #[test]
