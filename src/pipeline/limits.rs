@@ -357,8 +357,24 @@ pub const TOPICS_LOOK_MS: u64 = 10 * 1000;
 /// Connections served at once: a handful of scrapers and probes.
 pub const HTTP_CONNECTIONS_MAX: usize = 64;
 
+/// Connections that may wait for metrics; the others are free for probes.
+pub const HTTP_SCRAPES_MAX: usize = 48;
+
+/// Scrapes rendered or being sent at once: each holds up to some 15 MB until its client has read it.
+pub const HTTP_RENDERINGS_MAX: usize = 4;
+
+const _: () = assert!(HTTP_RENDERINGS_MAX <= HTTP_SCRAPES_MAX);
+const _: () = assert!(HTTP_SCRAPES_MAX < HTTP_CONNECTIONS_MAX);
+
 /// Time a client has to send its request head; slow ones hold a connection slot.
 pub const HTTP_HEADER_READ_MS_MAX: u64 = 5_000;
+
+/// Life of a connection: longer than scrapers wait (10 s by default), and a client that does not
+/// read gives its places back.
+pub const HTTP_CONNECTION_MS_MAX: u64 = 30_000;
+
+// shard
+
 /// Bytes of input after which a transaction is committed: bounds what a failure repeats, and with
 /// it the memory of outputs and pending state.
 pub const TRANSACTION_INPUT_BYTES_MAX: usize = 4 << 20;

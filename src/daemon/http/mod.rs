@@ -11,6 +11,8 @@ use std::time::Duration;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ACCEPT, ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use hyper::http::request::Parts;
+use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -18,7 +20,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::metrics::{Exposition, Metrics};
-use crate::pipeline::limits::{HTTP_CONNECTIONS_MAX, HTTP_HEADER_READ_MS_MAX};
+use crate::pipeline::limits::{
+    HTTP_CONNECTION_MS_MAX, HTTP_CONNECTIONS_MAX, HTTP_HEADER_READ_MS_MAX, HTTP_RENDERINGS_MAX,
+    HTTP_SCRAPES_MAX,
+};
 
 /// Pause before the next connection is accepted when accepting one failed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -53,6 +58,49 @@ impl Listen for TcpListener {
     }
 }
 
+/// How much is served at once, and for how long.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    connections: usize,
+    scrapes: usize,
+    renderings: usize,
+    header_read: Duration,
+    connection: Duration,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self {
+            connections: HTTP_CONNECTIONS_MAX,
+            scrapes: HTTP_SCRAPES_MAX,
+            renderings: HTTP_RENDERINGS_MAX,
+            header_read: Duration::from_millis(HTTP_HEADER_READ_MS_MAX),
+            connection: Duration::from_millis(HTTP_CONNECTION_MS_MAX),
+        }
+    }
+}
+
+struct Server {
+    metrics: Arc<Metrics>,
+    probes: Arc<dyn Probes>,
+    bounds: Bounds,
+    connections: Arc<Semaphore>,
+    scrapes: Arc<Semaphore>,
+    renderings: Arc<Semaphore>,
+}
+
+/// The text of a scrape, which keeps its places until it is sent.
+struct Rendering {
+    text: String,
+    _places: [OwnedSemaphorePermit; 2],
+}
+
+impl AsRef<[u8]> for Rendering {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
+}
+
 /// Serves until `stop` resolves. Nothing else ends it: whoever watches this process can't do
 /// without.
 pub async fn serve(
@@ -61,21 +109,19 @@ pub async fn serve(
     probes: Arc<dyn Probes>,
     stop: impl Future<Output = ()>,
 ) {
-    serve_from(listener, metrics, probes, stop).await;
+    serve_from(listener, Server::new(metrics, probes, Bounds::default()), stop).await;
 }
 
 async fn serve_from(
     mut listener: impl Listen,
-    metrics: Arc<Metrics>,
-    probes: Arc<dyn Probes>,
+    server: Arc<Server>,
     stop: impl Future<Output = ()>,
 ) {
-    let slots = Arc::new(Semaphore::new(HTTP_CONNECTIONS_MAX));
     let mut failing = false;
     tokio::pin!(stop);
     loop {
         let next = async {
-            let slot = Arc::clone(&slots).acquire_owned().await.expect("it is never closed");
+            let slot = place(&server.connections).await;
             (listener.accept().await, slot)
         };
         let (accepted, slot) = tokio::select! {
@@ -85,8 +131,7 @@ async fn serve_from(
         match accepted {
             Ok(stream) => {
                 failing = false;
-                let (metrics, probes) = (Arc::clone(&metrics), Arc::clone(&probes));
-                tokio::spawn(serve_connection(stream, metrics, probes, slot));
+                tokio::spawn(Arc::clone(&server).serve_connection(stream, slot));
             }
             // A connection that died before it was accepted is its own problem.
             Err(error) if is_connection_error(&error) => {}
@@ -101,23 +146,79 @@ async fn serve_from(
     }
 }
 
-async fn serve_connection(
-    stream: TcpStream,
-    metrics: Arc<Metrics>,
-    probes: Arc<dyn Probes>,
-    slot: OwnedSemaphorePermit,
-) {
-    let service = service_fn(move |request| {
-        let response = answer(&request, &metrics, &*probes);
-        async move { Ok::<_, Infallible>(response) }
-    });
-    // A client that breaks off harms itself only.
-    let _broken = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_millis(HTTP_HEADER_READ_MS_MAX))
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
-    drop(slot);
+async fn place(places: &Arc<Semaphore>) -> OwnedSemaphorePermit {
+    Arc::clone(places).acquire_owned().await.expect("it is never closed")
+}
+
+impl Server {
+    fn new(metrics: Arc<Metrics>, probes: Arc<dyn Probes>, bounds: Bounds) -> Arc<Self> {
+        Arc::new(Self {
+            metrics,
+            probes,
+            bounds,
+            connections: Arc::new(Semaphore::new(bounds.connections)),
+            scrapes: Arc::new(Semaphore::new(bounds.scrapes)),
+            renderings: Arc::new(Semaphore::new(bounds.renderings)),
+        })
+    }
+
+    /// Answers one request: a connection kept open would hold its slot for nothing.
+    async fn serve_connection(self: Arc<Self>, stream: TcpStream, slot: OwnedSemaphorePermit) {
+        let server = &*self;
+        let service = service_fn(move |request: Request<Incoming>| async move {
+            let (head, _body) = request.into_parts();
+            Ok::<_, Infallible>(server.answer(&head).await)
+        });
+        let served = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.bounds.header_read)
+            .keep_alive(false)
+            .serve_connection(TokioIo::new(stream), service);
+        // A client that breaks off or does not read harms itself only.
+        let _broken = tokio::time::timeout(self.bounds.connection, served).await;
+        drop(slot);
+    }
+
+    async fn answer(&self, head: &Parts) -> Response<Full<Bytes>> {
+        if head.method != Method::GET && head.method != Method::HEAD {
+            let mut response =
+                plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
+            response.headers_mut().insert(ALLOW, "GET, HEAD".parse().expect("a constant is valid"));
+            return response;
+        }
+        let verbose = head.uri.query().is_some_and(|query| query.contains("verbose"));
+        match head.uri.path() {
+            "/metrics" => {
+                let accept = head.headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+                self.scrape(Exposition::negotiate(accept.unwrap_or_default())).await
+            }
+            "/livez" => probe(&self.probes.live(), verbose),
+            "/readyz" | "/healthz" => probe(&self.probes.ready(), verbose),
+            "/version" => plain(StatusCode::OK, format!("blotter {}\n", env!("CARGO_PKG_VERSION"))),
+            _ => plain(StatusCode::NOT_FOUND, "/metrics /livez /readyz /version\n".to_owned()),
+        }
+    }
+
+    /// Renders beside the thread that answers probes and takes signals. Scrapes past the first few
+    /// wait, those past many are turned away, so that probes find a connection.
+    async fn scrape(&self, exposition: Exposition) -> Response<Full<Bytes>> {
+        let Ok(scrape) = Arc::clone(&self.scrapes).try_acquire_owned() else {
+            return plain(StatusCode::SERVICE_UNAVAILABLE, "too many scrapes at once\n".to_owned());
+        };
+        let places = [scrape, place(&self.renderings).await];
+        let metrics = Arc::clone(&self.metrics);
+        let rendering = tokio::task::spawn_blocking(move || Rendering {
+            text: metrics.render(exposition),
+            _places: places,
+        });
+        match rendering.await {
+            Ok(rendering) => {
+                let body = Bytes::from_owner(rendering);
+                respond(StatusCode::OK, exposition.content_type(), body)
+            }
+            Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "not rendered\n".to_owned()),
+        }
+    }
 }
 
 /// Binds `address`.
@@ -126,31 +227,6 @@ async fn serve_connection(
 /// The address is taken or not ours.
 pub async fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::bind(address).await
-}
-
-fn answer(
-    request: &Request<Incoming>,
-    metrics: &Metrics,
-    probes: &dyn Probes,
-) -> Response<Full<Bytes>> {
-    if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".to_owned());
-        response.headers_mut().insert(ALLOW, "GET, HEAD".parse().expect("a constant is valid"));
-        return response;
-    }
-    let verbose = request.uri().query().is_some_and(|query| query.contains("verbose"));
-    match request.uri().path() {
-        "/metrics" => {
-            let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok());
-            let exposition = Exposition::negotiate(accept.unwrap_or_default());
-            let body = metrics.render(exposition);
-            respond(StatusCode::OK, exposition.content_type(), body)
-        }
-        "/livez" => probe(&probes.live(), verbose),
-        "/readyz" | "/healthz" => probe(&probes.ready(), verbose),
-        "/version" => plain(StatusCode::OK, format!("blotter {}\n", env!("CARGO_PKG_VERSION"))),
-        _ => plain(StatusCode::NOT_FOUND, "/metrics /livez /readyz /version\n".to_owned()),
-    }
 }
 
 fn probe(checks: &[Check], verbose: bool) -> Response<Full<Bytes>> {
@@ -165,15 +241,15 @@ fn probe(checks: &[Check], verbose: bool) -> Response<Full<Bytes>> {
 }
 
 fn plain(status: StatusCode, body: String) -> Response<Full<Bytes>> {
-    respond(status, "text/plain; charset=utf-8", body)
+    respond(status, "text/plain; charset=utf-8", Bytes::from(body))
 }
 
-fn respond(status: StatusCode, content_type: &str, body: String) -> Response<Full<Bytes>> {
+fn respond(status: StatusCode, content_type: &str, body: Bytes) -> Response<Full<Bytes>> {
     Response::builder()
         .status(status)
         .header(CONTENT_TYPE, content_type)
         .header(CACHE_CONTROL, "no-store")
-        .body(Full::new(Bytes::from(body)))
+        .body(Full::new(body))
         .expect("constant headers are valid")
 }
 

@@ -2,6 +2,9 @@ use super::*;
 use std::io::{Read, Write};
 use std::net::TcpStream as Client;
 
+use crate::pipeline::metric::Metric;
+use crate::pipeline::record::Timestamp;
+
 struct Fixed {
     ready: bool,
 }
@@ -41,29 +44,90 @@ fn ask(address: SocketAddr, request: &str) -> String {
     answer
 }
 
+fn get(address: SocketAddr, path: &str) -> String {
+    ask(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
+}
+
 fn with_server(ready: bool, check: impl FnOnce(SocketAddr)) {
+    with_bounds(Metrics::new(), ready, Bounds::default(), check);
+}
+
+fn with_bounds(metrics: Metrics, ready: bool, bounds: Bounds, check: impl FnOnce(SocketAddr)) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let listener = runtime.block_on(bind("127.0.0.1:0".parse().unwrap())).unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let served = runtime.spawn(serve_from(
-        Exhausted { failures: 2, listener },
-        Arc::new(Metrics::new()),
-        Arc::new(Fixed { ready }),
-        async {
-            let _dropped = stopped.await;
-        },
-    ));
+    let server = Server::new(Arc::new(metrics), Arc::new(Fixed { ready }), bounds);
+    let served = runtime.spawn(serve_from(Exhausted { failures: 2, listener }, server, async {
+        let _dropped = stopped.await;
+    }));
     check(address);
     stop.send(()).unwrap();
     runtime.block_on(served).unwrap();
 }
 
+/// More text than the buffers of a connection hold.
+fn many_metrics() -> Metrics {
+    let metrics = Metrics::new();
+    let padding = "x".repeat(2_000);
+    for tenant in 0..10_000 {
+        let update = Metric::BotTurns.update(&[&format!("{tenant}{padding}")], 1.0);
+        metrics.apply(&[update], Timestamp::EPOCH);
+    }
+    metrics
+}
+
+/// Asks for metrics, again and again, and reads none.
+fn scrape_without_reading(address: SocketAddr) -> Client {
+    let mut stream = Client::connect(address).unwrap();
+    let requests = "GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n".repeat(10);
+    stream.write_all(requests.as_bytes()).unwrap();
+    stream
+}
+
+#[test]
+fn probes_answer_while_scrapers_hang() {
+    with_bounds(many_metrics(), true, Bounds::default(), |address| {
+        let hanging: Vec<Client> =
+            (0..HTTP_CONNECTIONS_MAX).map(|_| scrape_without_reading(address)).collect();
+        assert!(get(address, "/livez").starts_with("HTTP/1.1 200"));
+        drop(hanging);
+    });
+}
+
+#[test]
+fn a_client_that_does_not_read_loses_its_connection() {
+    let bounds = Bounds {
+        scrapes: 1,
+        renderings: 1,
+        connection: Duration::from_secs(3),
+        ..Bounds::default()
+    };
+    with_bounds(many_metrics(), true, bounds, |address| {
+        let mut hanging = scrape_without_reading(address);
+        hanging.read_exact(&mut [0]).unwrap();
+        assert!(get(address, "/metrics").starts_with("HTTP/1.1 503"), "its place is taken");
+        while !get(address, "/metrics").starts_with("HTTP/1.1 200") {}
+        drop(hanging);
+    });
+}
+
+#[test]
+fn a_client_that_asks_nothing_loses_its_connection() {
+    let bounds =
+        Bounds { connections: 1, header_read: Duration::from_millis(100), ..Bounds::default() };
+    with_bounds(Metrics::new(), true, bounds, |address| {
+        let silent = Client::connect(address).unwrap();
+        assert!(get(address, "/livez").starts_with("HTTP/1.1 200"));
+        drop(silent);
+    });
+}
+
 #[test]
 fn a_listener_that_fails_for_a_while_answers_again() {
     with_server(true, |address| {
-        let live = ask(address, "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let live = get(address, "/livez");
         assert!(live.starts_with("HTTP/1.1 200"), "{live}");
     });
 }
@@ -71,9 +135,7 @@ fn a_listener_that_fails_for_a_while_answers_again() {
 #[test]
 fn probes_and_metrics_answer() {
     with_server(false, |address| {
-        let get = |path: &str| {
-            ask(address, &format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"))
-        };
+        let get = |path: &str| get(address, path);
         assert!(get("/livez").starts_with("HTTP/1.1 200"));
         let ready = get("/readyz");
         assert!(ready.starts_with("HTTP/1.1 503"), "{ready}");
