@@ -30,6 +30,9 @@ const WELL_AFTER: Duration = Duration::from_secs(60);
 /// How often the supervisor looks whether it is told to stop.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
+/// How long a shard that is told to end at once may take: it can't be called back from a broker.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
 /// Sessions after which the holder of an instance id is taken to live: what a lost join left behind
 /// is gone after one.
 const HOLDER_SESSIONS: u32 = 2;
@@ -114,12 +117,13 @@ where
         Ok(())
     }
 
-    /// Waits until every shard has ended. Once a stop is asked for they have `grace`; then they are
-    /// told to end at once, and a second `grace` later they are left behind.
+    /// Waits until every shard has ended. Once a stop is asked for all is over within `grace`: shards
+    /// that drain for too long are told to end at once, and whoever does not is left behind.
     #[must_use]
     pub fn wait(mut self, grace: Duration) -> End {
+        let drain = grace.saturating_sub((AT_ONCE * 2).min(grace / 2));
+        let (mut drains_until, mut ends_until) = (None, None);
         let mut end = End::Stopped;
-        let mut asked_at = None;
         while self.running > 0 {
             match self.ended.1.recv_timeout(LOOK_EVERY) {
                 Ok(fenced) => {
@@ -131,18 +135,19 @@ where
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
-            if self.stop.level() == StopLevel::Run {
-                continue;
-            }
-            let waited = self
-                .clock
-                .monotonic()
-                .saturating_sub(*asked_at.get_or_insert_with(|| self.clock.monotonic()));
-            if waited > grace {
-                self.stop.request(StopLevel::Now);
-            }
-            if waited > grace * 2 {
-                return if end == End::Stopped { End::Stuck } else { end };
+            let now = self.clock.monotonic();
+            match self.stop.level() {
+                StopLevel::Run => {}
+                StopLevel::Drain => {
+                    if now >= *drains_until.get_or_insert(now + drain) {
+                        self.stop.request(StopLevel::Now);
+                    }
+                }
+                StopLevel::Now => {
+                    if now >= *ends_until.get_or_insert(now + AT_ONCE) && self.running > 0 {
+                        return if end == End::Stopped { End::Stuck } else { end };
+                    }
+                }
             }
         }
         end
@@ -279,6 +284,7 @@ pub fn log_panics_without_content() {
 mod tests {
     use std::collections::VecDeque;
     use std::sync::Mutex;
+    use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::super::broker::Subscription;
     use super::super::broker::embedded::{EmbeddedBroker, VirtualClock};
@@ -478,6 +484,66 @@ mod tests {
         supervisor.spawn(plan, |_| (Idle, Box::new(NoRefresh))).unwrap();
         assert_eq!(supervisor.wait(Duration::from_secs(3_600)), End::Stopped);
         assert_eq!(*connector.ages.lock().unwrap(), [Duration::from_secs(50); 6]);
+    }
+
+    /// A clock that goes on by a second whenever it is read.
+    #[derive(Clone, Default)]
+    struct Ticking(Arc<AtomicU64>);
+
+    impl Clock for Ticking {
+        fn now(&self) -> Timestamp {
+            Timestamp::EPOCH
+        }
+
+        fn monotonic(&self) -> Duration {
+            Duration::from_secs(self.0.fetch_add(1, Ordering::Relaxed))
+        }
+    }
+
+    /// A call that does not come back before its gate is gone.
+    struct Blocked {
+        entered: Sender<()>,
+        gate: Mutex<Receiver<()>>,
+    }
+
+    impl Connector for Blocked {
+        type Broker = EmbeddedBroker;
+
+        fn connect(&self, _slot: &SlotConfig) -> Result<EmbeddedBroker, BrokerError> {
+            self.entered.send(()).unwrap();
+            let _ = self.gate.lock().unwrap().recv();
+            Err(BrokerError::new(BrokerErrorKind::TimedOut, "connect", "scripted"))
+        }
+
+        fn knows_instance(&self, _slot: &SlotConfig) -> Result<bool, BrokerError> {
+            Ok(false)
+        }
+    }
+
+    /// Seconds until a supervisor with a blocked shard gives up.
+    fn stuck_for(level: StopLevel, grace: Duration) -> u64 {
+        let (clock, stop) = (Ticking::default(), Stop::default());
+        let (entered, is_entered) = mpsc::channel();
+        let (open, gate) = mpsc::channel();
+        let gate = Mutex::new(gate);
+        let (connector, faults) = (Arc::new(Blocked { entered, gate }), Arc::new(NoFaults));
+        let seconds = Arc::clone(&clock.0);
+        let mut supervisor =
+            Supervisor::new(connector, clock, Arc::new(Nowhere), faults, stop.clone());
+        supervisor.spawn(plan(), |_| (Idle, Box::new(NoRefresh))).unwrap();
+        is_entered.recv().unwrap();
+        stop.request(level);
+        assert_eq!(supervisor.wait(grace), End::Stuck);
+        drop(open);
+        seconds.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn a_blocked_shard_is_left_behind_within_the_grace() {
+        let grace = Duration::from_secs(12);
+        // The worker reads the clock once.
+        assert!(stuck_for(StopLevel::Drain, grace) <= grace.as_secs() + 2);
+        assert!(stuck_for(StopLevel::Now, grace) <= 4, "the second signal does not wait");
     }
 
     #[test]

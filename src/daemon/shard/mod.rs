@@ -316,7 +316,8 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         Ok(())
     }
 
-    /// The end after the first signal: what is open is committed, nothing further is read.
+    /// The end after the first signal: what is open is committed, nothing further is read. The
+    /// second one leaves it open, and the group to notice.
     fn finish(mut self, stop: &Stop) -> Result<(), BrokerError> {
         if let Err(failure) = self.commit(stop) {
             tracing::warn!(
@@ -326,7 +327,9 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
                 "the last transaction was not committed; the next owner repeats it"
             );
         }
-        self.broker.close(self.config.close_timeout);
+        if stop.level() != StopLevel::Now {
+            self.broker.close(self.config.close_timeout);
+        }
         Ok(())
     }
 

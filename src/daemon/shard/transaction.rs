@@ -155,6 +155,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         let timeout = self.config.transaction_step_timeout;
         let deliveries =
             if self.transaction.begun { self.broker.drain(timeout)? } else { Vec::new() };
+        unless_told(stop)?;
         let offsets = self.offsets(&deliveries)?;
         if offsets.is_empty() {
             self.stands(offsets);
@@ -165,6 +166,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         }
         self.send_offsets(&offsets)?;
         self.faults.reached(FaultPoint::AfterSendOffsets);
+        unless_told(stop)?;
         if let Err(error) = self.broker.commit(timeout) {
             return Err(Failure::unknown(error, offsets));
         }
@@ -238,9 +240,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             if self.clock.monotonic() >= deadline {
                 return Err(Failure::too_slow("queue_full", "the producer's queue stayed full"));
             }
-            if stop.level() == StopLevel::Now {
-                return Err(Failure::new("stopped", "told to end at once"));
-            }
+            unless_told(stop)?;
             self.broker.await_room(ROOM_WAIT)?;
         }
         self.outputs.clear();
@@ -298,5 +298,13 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
                 result => return result,
             }
         }
+    }
+}
+
+/// Between two calls that may take long.
+fn unless_told(stop: &Stop) -> Result<(), Failure> {
+    match stop.level() {
+        StopLevel::Now => Err(Failure::new("stopped", "told to end at once")),
+        StopLevel::Run | StopLevel::Drain => Ok(()),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use super::super::*;
 use super::script::{Script, source};
@@ -224,22 +224,5 @@ impl Stage for Echo {
 
     fn pauses(&mut self) -> Vec<(TopicPartition, PartitionStop)> {
         std::mem::take(&mut self.pauses)
-    }
-}
-
-/// Adds up what is published.
-#[derive(Default)]
-pub(super) struct Counters(pub(super) Mutex<Vec<MetricUpdate>>);
-
-impl MetricSink for Counters {
-    fn publish(&self, updates: Vec<MetricUpdate>) {
-        self.0.lock().expect("no test panics with it").extend(updates);
-    }
-}
-
-impl Counters {
-    pub(super) fn sum(&self, metric: Metric) -> f64 {
-        let updates = self.0.lock().expect("no test panics with it");
-        updates.iter().filter(|update| update.metric == metric).map(|update| update.value).sum()
     }
 }

@@ -1,12 +1,15 @@
 //! Every path of the shard with a broker that fails on demand.
 
+mod around;
 mod echo;
+mod ends;
 mod script;
 mod stops;
 
 use std::collections::VecDeque;
 
-use self::echo::{Counters, Echo};
+use self::around::Counters;
+use self::echo::Echo;
 use self::script::{Script, World, source};
 use super::*;
 use crate::daemon::broker::{BrokerErrorKind, LookupFailure, PartitionFailure};
@@ -472,28 +475,4 @@ fn answers_to_an_earlier_assignment_fall_on_the_floor() {
     bench.turns(40).unwrap();
     bench.assert_exactly_once(10);
     assert_eq!(bench.world().count("assign in/0"), 1);
-}
-
-#[test]
-fn the_first_signal_commits_and_leaves() {
-    let mut bench = Bench::new(1, 10);
-    bench.turns(20).unwrap();
-    bench.world().ends.insert(source(0), 20);
-    bench.turns(1).unwrap();
-    let stop = Stop::default();
-    stop.request(StopLevel::Drain);
-    bench.shard.take().unwrap().run(&stop).unwrap();
-    bench.assert_exactly_once(20);
-    assert_eq!(bench.world().log.last().unwrap(), "close");
-}
-
-#[test]
-fn the_second_signal_ends_at_once() {
-    let mut bench = Bench::new(1, 10);
-    bench.turns(2).unwrap();
-    let stop = Stop::default();
-    stop.request(StopLevel::Now);
-    stop.request(StopLevel::Drain);
-    bench.shard.take().unwrap().run(&stop).unwrap();
-    assert_eq!(bench.world().count("close"), 0);
 }

@@ -51,11 +51,16 @@ pub(super) struct World {
     pub(super) held: Vec<(TopicPartition, Timestamp)>,
     /// Records handed out a second time.
     pub(super) again: Vec<(TopicPartition, i64)>,
+    /// The operation during which the second signal comes.
+    pub(super) second_signal: Option<(&'static str, Stop)>,
 }
 
 impl World {
     fn fails(&mut self, operation: &'static str) -> Option<BrokerError> {
         self.log.push(operation.to_owned());
+        if let Some((_, stop)) = self.second_signal.as_ref().filter(|(at, _)| *at == operation) {
+            stop.request(StopLevel::Now);
+        }
         let kind = self.errors.get_mut(operation)?.pop_front()?;
         Some(BrokerError::new(kind, operation, "scripted"))
     }
@@ -71,17 +76,6 @@ impl World {
 
 #[derive(Clone, Default)]
 pub(super) struct Script(pub(super) Rc<RefCell<World>>);
-
-impl Clock for Script {
-    fn now(&self) -> Timestamp {
-        let millis = i64::try_from(self.0.borrow().elapsed.as_millis()).expect("tests are short");
-        Timestamp::from_millis(1_000_000 + millis)
-    }
-
-    fn monotonic(&self) -> Duration {
-        self.0.borrow().elapsed
-    }
-}
 
 impl Broker for Script {
     fn poll(
