@@ -96,7 +96,9 @@ fn ready(source: &TopicPartition, audit: bool, measures: bool) -> Scrub {
         let answer = match step {
             RestoreStep::Ready { .. } => return stage,
             RestoreStep::Ask(lookup) => answer(&lookup),
-            RestoreStep::Stop(stop) => panic!("stopped: {}", stop.detail),
+            RestoreStep::Stop(stop) | RestoreStep::Refuse(stop) => {
+                panic!("stopped: {}", stop.detail)
+            }
         };
         step = stage.restore(source, answer, NOW);
     }

@@ -21,7 +21,8 @@ pub enum Exit {
     Io = 74,
     /// Not authorized.
     Permission = 77,
-    /// The settings are wrong, or this slot's id is held by a newer process.
+    /// The settings are wrong, this slot's id is held by a newer process, or a partition was begun
+    /// with another keyring.
     Config = 78,
 }
 

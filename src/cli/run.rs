@@ -89,6 +89,7 @@ pub(super) fn run(common: &Common, arguments: RunArguments) -> Result<Exit, Fail
                 format!("a newer process holds the instance id `{instance_id}`: this one ends");
             return Err(Failure::new(Exit::Config, message));
         }
+        End::Refused { detail } => return Err(Failure::new(Exit::Config, detail)),
     })
 }
 

@@ -31,8 +31,8 @@ enum State {
     Output(usize),
     /// Waits for the answer to the stage's question.
     Stage(Lookup),
-    /// The stage wants to stop: is the committed offset still what it was told?
-    Confirm(PartitionStop),
+    /// The stage wants to end it so: is the committed offset still what it was told?
+    Confirm(Progress),
     /// Looks for the writer of an open transaction in output partition `index`.
     Writer { index: usize, resume: Question },
     /// Fences that writer.
@@ -44,7 +44,7 @@ enum State {
 enum Question {
     Output(usize),
     Stage(Lookup),
-    Confirm(PartitionStop),
+    Confirm(Progress),
 }
 
 /// What a restore works with, lent by the shard for one call.
@@ -69,11 +69,15 @@ pub(crate) enum Answer {
 }
 
 /// Where the restore stands.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Progress {
     Waiting,
-    Ready { position: i64 },
+    Ready {
+        position: i64,
+    },
     Stop(PartitionStop),
+    /// The process ends.
+    Refuse(PartitionStop),
 }
 
 impl Restore {
@@ -158,8 +162,8 @@ impl Restore {
             (State::Stage(lookup), Answer::Lookup(result)) => {
                 self.stage_answered(lookup, result, context)
             }
-            (State::Confirm(stop), Answer::Lookup(result)) => {
-                self.confirm_answered(stop, result, context)
+            (State::Confirm(end), Answer::Lookup(result)) => {
+                self.confirm_answered(end, result, context)
             }
             (State::Writer { index, resume }, Answer::Writer(result)) => {
                 self.writer_answered(index, resume, result, context)
@@ -279,12 +283,8 @@ impl Restore {
     ) -> Progress {
         match step {
             Some(RestoreStep::Ready { position }) => Progress::Ready { position },
-            Some(RestoreStep::Stop(stop)) if self.told.is_some() => {
-                self.state = State::Confirm(stop);
-                self.ask(context);
-                Progress::Waiting
-            }
-            Some(RestoreStep::Stop(stop)) => Progress::Stop(stop),
+            Some(RestoreStep::Stop(stop)) => self.confirm(Progress::Stop(stop), context),
+            Some(RestoreStep::Refuse(stop)) => self.confirm(Progress::Refuse(stop), context),
             Some(RestoreStep::Ask(lookup)) if asked_before == Some(&lookup) => {
                 self.state = State::Stage(lookup);
                 self.retry_at = Some(context.monotonic + context.config.retry_min);
@@ -307,24 +307,37 @@ impl Restore {
     /// A stop stands only when the committed offset is still what the stage was told. Otherwise
     /// another owner has been at work since (this member has lost the partition and does not know
     /// it yet), and what the stage found means nothing.
+    fn confirm<B: Broker, S>(
+        &mut self,
+        end: Progress,
+        context: &mut Context<'_, B, S>,
+    ) -> Progress {
+        if self.told.is_none() {
+            return end;
+        }
+        self.state = State::Confirm(end);
+        self.ask(context);
+        Progress::Waiting
+    }
+
     fn confirm_answered<B: Broker, S: Stage>(
         &mut self,
-        stop: PartitionStop,
+        end: Progress,
         result: Result<LookupAnswer, LookupFailure>,
         context: &mut Context<'_, B, S>,
     ) -> Progress {
         match result {
             Ok(LookupAnswer::Committed { offset, metadata }) => {
                 if self.told == Some((offset, metadata)) {
-                    return Progress::Stop(stop);
+                    return end;
                 }
                 self.again(context)
             }
             Err(LookupFailure::TimedOut) => {
-                self.pend(Question::Confirm(stop), self.asked_at, context)
+                self.pend(Question::Confirm(end), self.asked_at, context)
             }
-            Ok(_) => self.retry(Question::Confirm(stop), context),
-            Err(failure) => self.failed(Question::Confirm(stop), &failure, context),
+            Ok(_) => self.retry(Question::Confirm(end), context),
+            Err(failure) => self.failed(Question::Confirm(end), &failure, context),
         }
     }
 
@@ -427,7 +440,7 @@ impl Restore {
         self.state = match question {
             Question::Output(index) => State::Output(index),
             Question::Stage(lookup) => State::Stage(lookup),
-            Question::Confirm(stop) => State::Confirm(stop),
+            Question::Confirm(end) => State::Confirm(end),
         };
     }
 

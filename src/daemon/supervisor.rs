@@ -9,8 +9,8 @@ use std::time::Duration;
 use super::broker::{BrokerError, BrokerErrorKind, Connector, SlotConfig};
 use super::clock::Clock;
 use super::shard::{
-    FaultHook, HealthCell, MetricSink, Refresh, STALL_WATCHDOG, Shard, ShardConfig, ShardParts,
-    Stop, StopLevel,
+    FaultHook, HealthCell, MetricSink, Refresh, STALL_WATCHDOG, Shard, ShardConfig, ShardError,
+    ShardParts, Stop, StopLevel,
 };
 use crate::pipeline::limits::SHARD_TICK_AGE_MS_MAX;
 use crate::pipeline::metric::Metric;
@@ -59,6 +59,11 @@ pub enum End {
     InstanceFenced {
         /// The `group.instance.id`.
         instance_id: String,
+    },
+    /// The keyring is not the one that a partition was begun with: the process exits with 78.
+    Refused {
+        /// The partition, what was found there, and what to do.
+        detail: String,
     },
 }
 
@@ -126,11 +131,9 @@ where
         let mut end = End::Stopped;
         while self.running > 0 {
             match self.ended.1.recv_timeout(LOOK_EVERY) {
-                Ok(fenced) => {
+                Ok(own) => {
                     self.running -= 1;
-                    if let Some(fenced) = fenced {
-                        end = fenced;
-                    }
+                    end = own.unwrap_or(end);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
@@ -190,13 +193,14 @@ impl<K: Connector, C: Clock + Clone> Worker<K, C> {
             let stalled = matches!(&result, Ok(Err(error)) if error.operation == STALL_WATCHDOG);
             let (cause, detail) = match result {
                 Ok(Ok(())) => return None,
-                Ok(Err(error)) if error.kind == BrokerErrorKind::InstanceFenced => {
-                    if self.is_replaced(&error) {
+                Ok(Err(error @ ShardError::Refused { .. })) => return Some(self.refused(&error)),
+                Ok(Err(ShardError::Broker(error))) => {
+                    let fenced = error.kind == BrokerErrorKind::InstanceFenced;
+                    if fenced && self.is_replaced(&error) {
                         return Some(self.fenced(&error.to_string()));
                     }
                     (error.kind.name(), error.to_string())
                 }
-                Ok(Err(error)) => (error.kind.name(), error.to_string()),
                 Err(_) => ("panic", "the shard panicked".to_owned()),
             };
             if self.tick().saturating_sub(began) > self.well_after(stalled) {
@@ -269,6 +273,12 @@ impl<K: Connector, C: Clock + Clone> Worker<K, C> {
         );
         self.stop.request(StopLevel::Drain);
         End::InstanceFenced { instance_id }
+    }
+
+    fn refused(&self, error: &ShardError) -> End {
+        tracing::error!(shard = self.plan.config.shard, %error, "this process ends");
+        self.stop.request(StopLevel::Drain);
+        End::Refused { detail: error.to_string() }
     }
 }
 

@@ -234,6 +234,9 @@ pub enum RestoreStep {
     },
     /// This partition stops; an operator decides. The others go on.
     Stop(PartitionStop),
+    /// This process is not made to serve the partition and its like (its keyring is another one):
+    /// it ends.
+    Refuse(PartitionStop),
 }
 
 /// Why a partition stopped, for the alert, the log and `/status`.

@@ -55,6 +55,11 @@ impl Site {
         site
     }
 
+    /// Every key is gone; the next start makes others.
+    pub(crate) fn lose_keys(&self) {
+        std::fs::remove_dir_all(self.folder.path().join("keys")).unwrap();
+    }
+
     fn settings(&self, changes: &[&str]) -> Settings {
         let mut overrides: Vec<String> = changes.iter().map(|&one| one.to_owned()).collect();
         overrides.extend([
@@ -204,6 +209,11 @@ impl Daemon {
     /// Commits what is open and ends.
     pub(crate) fn stop(&self) {
         self.stop.request(StopLevel::Drain);
+    }
+
+    /// How it ends by itself.
+    pub(crate) fn ended(self) -> End {
+        self.supervisor.join().unwrap()
     }
 
     /// Stops and waits for the end.

@@ -2,6 +2,7 @@
 //! verification tells the break and goes on behind it.
 
 use blotter::daemon::broker::embedded::StoredRecord;
+use blotter::daemon::supervisor::End;
 use blotter::pipeline::record::TopicPartition;
 
 use crate::daemon::{Daemon, SOURCE, Site};
@@ -60,4 +61,19 @@ fn a_broken_chain_stops_its_partition_until_a_new_one_is_begun() {
     let broken = told.stdout.lines().find_map(|line| line.strip_prefix("  break    ")).unwrap();
     let place = broken.split(' ').nth(2).unwrap();
     assert_eq!(home.run(&[&verify[..], &["--accept-break", place]].concat()).exit, 0);
+}
+
+#[test]
+fn another_keyring_ends_the_process() {
+    let site = Site::new(1);
+    let first = Daemon::start(&site, &[]);
+    first.feed(0, b"one");
+    first.redacted(0, 1);
+    first.end();
+    site.lose_keys();
+    let ended = Daemon::start(&site, &[]).ended();
+    let End::Refused { detail } = ended else { panic!("{ended:?}") };
+    for part in ["app.logs/0: ", " under keyring ", "run with the keyring"] {
+        assert!(detail.contains(part), "{detail}");
+    }
 }

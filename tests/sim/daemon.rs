@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use blotter::daemon::broker::embedded::EmbeddedConnector;
 use blotter::daemon::broker::{BrokerErrorKind, Connector, SlotConfig};
 use blotter::daemon::shard::{
-    HealthCell, MetricSink, Shard, ShardConfig, ShardParts, Stop, StopLevel,
+    HealthCell, MetricSink, Shard, ShardConfig, ShardError, ShardParts, Stop, StopLevel,
 };
 use blotter::pipeline::metric::{Metric, MetricUpdate};
 
@@ -93,7 +93,8 @@ impl Daemon {
         let connector =
             EmbeddedConnector::conducted(cluster, Arc::<DaemonConductor>::clone(&conductor));
         while self.stop.level() == StopLevel::Run {
-            let ended = connector.connect(&self.slot).and_then(|inner| {
+            let connected = connector.connect(&self.slot).map_err(ShardError::Broker);
+            let ended = connected.and_then(|inner| {
                 let parts = ShardParts {
                     broker: SabotagedBroker {
                         inner,
@@ -129,8 +130,10 @@ impl Daemon {
                 Ok(()) => return,
                 Err(error) => {
                     self.world.note(format_args!("{me} ended: {error}"));
-                    if error.kind == BrokerErrorKind::InstanceFenced {
-                        return;
+                    match error {
+                        ShardError::Broker(error)
+                            if error.kind != BrokerErrorKind::InstanceFenced => {}
+                        ShardError::Broker(_) | ShardError::Refused { .. } => return,
                     }
                     self.world.sleep(me, REBUILD_AFTER_MS);
                 }

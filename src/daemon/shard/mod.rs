@@ -167,6 +167,23 @@ impl<S> Refresh<S> for NoRefresh {
     fn apply(&mut self, _stage: &mut S) {}
 }
 
+/// Why a shard ended though nobody told it to.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum ShardError {
+    /// The broker can't be used any more: the caller drops everything and connects anew, or ends
+    /// when the slot's instance id belongs to a newer process.
+    #[error(transparent)]
+    Broker(#[from] BrokerError),
+    /// The process is not made to serve what its group reads: it ends.
+    #[error("{topic_partition}: {}; {}", stop.detail, stop.command)]
+    Refused {
+        /// The first partition found so.
+        topic_partition: TopicPartition,
+        /// Why, and what to do.
+        stop: PartitionStop,
+    },
+}
+
 /// What a shard is made of.
 pub struct ShardParts<B, S, C> {
     /// The connected slot.
@@ -210,6 +227,7 @@ pub struct Shard<B, S, C> {
     last_failure: Option<String>,
     /// Partitions for which the shard was built anew, until they move.
     stalled: BTreeSet<TopicPartition>,
+    refusal: Option<ShardError>,
     joined: bool,
     gauges_at: Duration,
     remind_at: Duration,
@@ -241,6 +259,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             next_ticket: 0,
             failures: 0,
             last_failure: None,
+            refusal: None,
             joined: false,
             gauges_at: Duration::ZERO,
             remind_at: Duration::ZERO,
@@ -257,18 +276,24 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
     /// Runs until `stop` is raised.
     ///
     /// # Errors
-    /// The broker can't be used any more: the caller drops everything and connects anew, or ends
-    /// when the slot's instance id belongs to a newer process.
-    pub fn run(mut self, stop: &Stop) -> Result<(), BrokerError> {
+    /// See [`ShardError`].
+    pub fn run(mut self, stop: &Stop) -> Result<(), ShardError> {
         loop {
+            if let Some(refusal) = self.refusal.take() {
+                self.finish(stop);
+                return Err(refusal);
+            }
             match stop.level() {
                 StopLevel::Run => {
                     if let Err(error) = self.turn(stop) {
                         self.drop_partitions();
-                        return Err(error);
+                        return Err(error.into());
                     }
                 }
-                StopLevel::Drain => return self.finish(stop),
+                StopLevel::Drain => {
+                    self.finish(stop);
+                    return Ok(());
+                }
                 StopLevel::Now => return Ok(()),
             }
         }
@@ -318,7 +343,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
 
     /// The end after the first signal: what is open is committed, nothing further is read. The
     /// second one leaves it open, and the group to notice.
-    fn finish(mut self, stop: &Stop) -> Result<(), BrokerError> {
+    fn finish(mut self, stop: &Stop) {
         if let Err(failure) = self.commit(stop) {
             tracing::warn!(
                 shard = self.config.shard,
@@ -330,7 +355,6 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         if stop.level() != StopLevel::Now {
             self.broker.close(self.config.close_timeout);
         }
-        Ok(())
     }
 
     fn handle(&mut self, event: Event, stop: &Stop) -> Result<(), BrokerError> {
@@ -512,6 +536,11 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
                 self.stage.revoke(topic_partition);
                 self.metrics.withdraw(&self.stage.withdraw(topic_partition));
                 self.hold(topic_partition, stop, false, Until::Retry);
+                Ok(())
+            }
+            Progress::Refuse(stop) => {
+                let topic_partition = topic_partition.clone();
+                self.refusal.get_or_insert(ShardError::Refused { topic_partition, stop });
                 Ok(())
             }
         }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::pipeline::audit::{
     Answer, Ask, AuditState, Commitment, Fate, HeadRef, KeyId, Ledger, OffsetMetadata, Restore,
-    RestoreAlert, Restored, RestoredAudit, RestoredChain, Role, ShortPolicyHash, Step, StoredAt,
+    RestoreAlert, RestoreStop, Restored, RestoredAudit, RestoredChain, Role, ShortPolicyHash, Step,
+    StopKind, StoredAt,
 };
 use crate::pipeline::emit::Emitter;
 use crate::pipeline::limits::NOT_TEXT_SAMPLE_RECORDS;
@@ -117,11 +118,14 @@ impl Partition {
         let quiet = |step| Advance { step, alerts: Vec::new() };
         match step {
             Step::Ask(ask) => quiet(RestoreStep::Ask(self.lookup(ask, emitter))),
-            Step::Stop(stop) => quiet(RestoreStep::Stop(PartitionStop {
-                reason: stop.kind.name(),
-                detail: stop.detail,
-                command: stop.command,
-            })),
+            Step::Stop(stop) => {
+                let RestoreStop { kind, detail, command, .. } = *stop;
+                let stop = PartitionStop { reason: kind.name(), detail, command };
+                quiet(match kind {
+                    StopKind::OtherKeyring => RestoreStep::Refuse(stop),
+                    _ => RestoreStep::Stop(stop),
+                })
+            }
             Step::Ready(restored) => {
                 let position = restored.position;
                 let alerts = restored.alerts.clone();

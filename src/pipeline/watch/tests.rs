@@ -87,7 +87,7 @@ impl World {
                     watch.restore(&input(), self.answer(&question), at(0))
                 }
                 RestoreStep::Ready { position } => return Ok(position),
-                RestoreStep::Stop(stop) => return Err(stop),
+                RestoreStep::Stop(stop) | RestoreStep::Refuse(stop) => return Err(stop),
             };
         }
     }

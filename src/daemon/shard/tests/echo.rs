@@ -30,6 +30,8 @@ pub(super) struct Echo {
     pub(super) measures: bool,
     /// Restores that end in a stop.
     pub(super) stops: usize,
+    /// Whether restores refuse the process.
+    pub(super) refuses: bool,
 }
 
 impl Echo {
@@ -78,13 +80,13 @@ impl Stage for Echo {
         _now: Timestamp,
     ) -> RestoreStep {
         let LookupAnswer::Committed { offset, metadata } = answer else { panic!("never asked") };
+        let stop = |reason| PartitionStop { reason, detail: String::new(), command: String::new() };
         if self.stops > 0 {
             self.stops -= 1;
-            return RestoreStep::Stop(PartitionStop {
-                reason: "chain_broken",
-                detail: String::new(),
-                command: String::new(),
-            });
+            return RestoreStep::Stop(stop("chain_broken"));
+        }
+        if self.refuses {
+            return RestoreStep::Refuse(stop("other_keyring"));
         }
         let position = offset.unwrap_or(0);
         let n = metadata.parse().unwrap_or(0);

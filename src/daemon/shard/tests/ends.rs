@@ -1,6 +1,16 @@
-//! How a shard ends: by a signal, and by a second one.
+//! How a shard ends: by a signal, by a second one, by a partition that is not for this process.
 
 use super::*;
+
+#[test]
+fn a_refused_process_leaves_and_says_why() {
+    let mut bench = Bench::with(2, 10, |stage| stage.refuses = true);
+    let ended = bench.shard.take().unwrap().run(&Stop::default());
+    let Err(ShardError::Refused { topic_partition, stop }) = ended else { panic!("{ended:?}") };
+    assert_eq!((topic_partition, stop.reason), (source(0), "other_keyring"));
+    assert_eq!(bench.world().count("committed in/0"), 2, "it was confirmed");
+    assert_eq!(bench.world().log.last().unwrap(), "close");
+}
 
 #[test]
 fn the_first_signal_commits_and_leaves() {
