@@ -75,7 +75,7 @@ impl EmbeddedDaemon {
         let kill = Arc::new(KillSwitch::default());
         let stop = Stop::default();
         let facts = StartFacts {
-            never_read: settings
+            first_read: settings
                 .input
                 .topics
                 .iter()

@@ -15,6 +15,9 @@ use super::broker::{BrokerError, BrokerErrorKind, embedded};
 use super::clock::{Clock, SystemClock};
 use crate::pipeline::record::{Header, SourceRecord, Timestamp, TopicPartition};
 
+/// Pause before a group's coordinator is asked again.
+const COORDINATOR_PAUSE: Duration = Duration::from_millis(100);
+
 /// Reads topics.
 pub trait TopicReader {
     /// Partition counts of the topics there are.
@@ -88,14 +91,6 @@ impl KafkaReader {
         Ok(Self { asker, timeout, clock: SystemClock::new() })
     }
 
-    /// Whether the group has committed an offset of any partition of `topic`.
-    ///
-    /// # Errors
-    /// Brokers unreachable or not authorized.
-    pub fn has_committed(&self, topic: &str, partitions: i32) -> Result<bool, BrokerError> {
-        Ok(!self.committed_metadata(topic, partitions)?.is_empty())
-    }
-
     /// The metadata of the group's committed offsets, by partition, of the first `partitions` ones of
     /// `topic`, whether or not those exist.
     ///
@@ -110,12 +105,10 @@ impl KafkaReader {
         for partition in 0..partitions {
             list.add_partition(topic, partition);
         }
-        let failed = |error: KafkaError| self.asker.explain("committed offsets", &error);
-        let consumer = self.asker.consumer();
-        let list = consumer.committed_offsets(list, self.timeout).map_err(failed)?;
+        let list = self.committed_offsets(&list)?;
         let mut committed = BTreeMap::new();
         for one in list.elements() {
-            one.error().map_err(failed)?;
+            one.error().map_err(|error| self.asker.explain("committed offsets", &error))?;
             if matches!(one.offset(), Offset::Offset(_)) {
                 committed.insert(one.partition(), one.metadata().to_owned());
             }
@@ -135,16 +128,34 @@ impl KafkaReader {
     ) -> Result<Option<(i64, String)>, BrokerError> {
         let mut list = TopicPartitionList::new();
         list.add_partition(&topic_partition.topic, topic_partition.partition);
-        let committed = self
-            .asker
-            .consumer()
-            .committed_offsets(list, self.timeout)
-            .map_err(|error| self.asker.explain("committed offsets", &error))?;
+        let committed = self.committed_offsets(&list)?;
         let found = committed.elements().into_iter().find_map(|one| match one.offset() {
             Offset::Offset(offset) => Some((offset, one.metadata().to_owned())),
             _ => None,
         });
         Ok(found)
+    }
+}
+
+impl KafkaReader {
+    /// Waits for a coordinator: a group that nobody has asked for yet has none for a moment.
+    fn committed_offsets(
+        &self,
+        list: &TopicPartitionList,
+    ) -> Result<TopicPartitionList, BrokerError> {
+        let until = self.clock.monotonic() + self.timeout;
+        loop {
+            match self.asker.consumer().committed_offsets(list.clone(), self.timeout) {
+                Err(error) if is_moving(&error) && self.clock.monotonic() < until => {
+                    // Nothing is assigned: the poll only serves the client.
+                    let _none = self.asker.consumer().poll(COORDINATOR_PAUSE);
+                }
+                answer => {
+                    return answer
+                        .map_err(|error| self.asker.explain("committed offsets", &error));
+                }
+            }
+        }
     }
 }
 
@@ -229,6 +240,18 @@ fn visit_message(
         value: message.payload(),
         headers: &headers,
     });
+}
+
+/// The group's coordinator is being found, made or moved.
+fn is_moving(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::NotCoordinator
+                | RDKafkaErrorCode::CoordinatorNotAvailable
+                | RDKafkaErrorCode::CoordinatorLoadInProgress
+        )
+    )
 }
 
 /// The client goes on by itself.

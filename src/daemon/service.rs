@@ -32,9 +32,9 @@ use crate::settings::{Measure, Settings, StartPosition};
 /// What is known of the topics when the process starts.
 #[derive(Clone, Debug, Default)]
 pub struct StartFacts {
-    /// Source topics the group has never committed an offset of, with their partitions: those
-    /// partitions start where the settings say, all others at earliest.
-    pub never_read: BTreeMap<Arc<str>, i32>,
+    /// Source topics with their partitions when the group first read them: those partitions start
+    /// where the settings say, all others at earliest.
+    pub first_read: BTreeMap<Arc<str>, i32>,
     /// Partitions of the measures topic, when measures are on.
     pub measures_partitions: i32,
     /// Largest record the redacted topics take.
@@ -192,7 +192,7 @@ fn scrub(
         StartPosition::Time(time) => AuditStart::Time(time),
     };
     let starts = facts
-        .never_read
+        .first_read
         .iter()
         .map(|(topic, &partitions)| (Arc::clone(topic), TopicStart { start, partitions }))
         .collect();

@@ -8,9 +8,10 @@ use super::broker::BrokerError;
 use super::reader::KafkaReader;
 use super::service::StartFacts;
 use super::topics::{TopicAdmin, TopicDefaults, TopicFacts, TopicPlan};
+use crate::pipeline::audit::OffsetMetadata;
 use crate::pipeline::emit::TopicRole;
 use crate::pipeline::limits::{PRODUCED_RECORD_BYTES_MAX, SOURCE_RECORD_BYTES_DEFAULT};
-use crate::settings::{Settings, StartPosition};
+use crate::settings::Settings;
 
 /// Source topics with their partitions, and the plan of every output topic.
 #[derive(Clone, Debug)]
@@ -55,13 +56,12 @@ impl Topology {
         reader: &KafkaReader,
         settings: &Settings,
     ) -> Result<StartFacts, BrokerError> {
-        let mut never_read = BTreeMap::new();
-        if settings.input.start != StartPosition::Earliest {
-            for (topic, &partitions) in &self.sources {
-                if !reader.has_committed(topic, partitions)? {
-                    never_read.insert(Arc::from(topic.as_str()), partitions);
-                }
-            }
+        let mut first_read = BTreeMap::new();
+        for (topic, &partitions) in &self.sources {
+            let committed = reader.committed_metadata(topic, partitions)?;
+            let committed: Vec<String> = committed.into_values().collect();
+            first_read
+                .insert(Arc::from(topic.as_str()), partitions_first_read(partitions, &committed));
         }
         let names: Vec<&str> = self.plans.iter().map(|plan| plan.name.as_str()).collect();
         let facts = admin.facts(&names)?;
@@ -74,8 +74,15 @@ impl Topology {
         let measures = facts.get(&*settings.names.measures);
         let planned = i32::from(settings.topics.measures_partitions);
         let measures_partitions = measures.map_or(planned, |facts| facts.partitions);
-        Ok(StartFacts { never_read, measures_partitions, record_bytes_max })
+        Ok(StartFacts { first_read, measures_partitions, record_bytes_max })
     }
+}
+
+/// Partitions of a topic when its group first read it, by what is `committed` for any of them; of a
+/// topic that was never read, as many as there are `now`.
+fn partitions_first_read(now: i32, committed: &[String]) -> i32 {
+    let recorded = committed.iter().filter_map(|text| OffsetMetadata::parse(text).ok());
+    recorded.map(|metadata| metadata.partitions).max().unwrap_or(now)
 }
 
 fn sources(listed: &BTreeMap<String, i32>, settings: &Settings) -> BTreeMap<String, i32> {
@@ -137,4 +144,25 @@ fn plans(
 
 fn record_bytes_max(facts: &TopicFacts) -> Option<usize> {
     facts.config.get("max.message.bytes")?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::audit::{AuditState, KeyId, KeyringId};
+
+    #[test]
+    fn a_topic_counts_the_partitions_that_it_had_when_it_was_first_read() {
+        let metadata = OffsetMetadata {
+            transactions: 1,
+            partitions: 3,
+            keyring: KeyringId::from_bytes([1; 8]),
+            commitment_key: KeyId::from_bytes([2; 4]),
+            audit: AuditState::Off(None),
+        };
+        assert_eq!(partitions_first_read(12, &[]), 12);
+        let set_by_a_tool = String::new();
+        assert_eq!(partitions_first_read(12, std::slice::from_ref(&set_by_a_tool)), 12);
+        assert_eq!(partitions_first_read(12, &[set_by_a_tool, metadata.encode()]), 3);
+    }
 }

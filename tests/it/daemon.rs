@@ -80,7 +80,7 @@ impl Daemon {
         let keys = open_or_create(&settings.keys.folder, None, &settings.deployment).unwrap();
         let deployment_key = keys.deployment_key;
         let facts = StartFacts {
-            never_read: [(Arc::from(SOURCE), site.partitions)].into(),
+            first_read: [(Arc::from(SOURCE), site.partitions)].into(),
             measures_partitions: 2,
             record_bytes_max: PRODUCED_RECORD_BYTES_MAX,
         };

@@ -259,6 +259,12 @@ impl Deployment {
                 assert_eq!(verdict["to"], records.len(), "{verdict}");
             }
         }
+        for partition in 0..i32::try_from(fed.len()).expect("few partitions") {
+            let entries = self.admin.read(&format!("{}.audit", self.source), partition);
+            let genesis = entries.first().expect("each chain was begun").text();
+            let counted = format!("\"partitions\":{},", fed.len());
+            assert!(genesis.contains(&counted), "{genesis}");
+        }
     }
 }
 

@@ -73,7 +73,8 @@ pub struct ScrubConfig {
 pub struct TopicStart {
     /// Where.
     pub start: StartPosition,
-    /// Partitions when the topic was first read; later ones start at earliest.
+    /// Partitions when the topic was first read, for genesis and metadata; later ones start at
+    /// earliest.
     pub partitions: i32,
 }
 
