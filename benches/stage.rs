@@ -22,7 +22,7 @@ use blotter::pipeline::redact::Redactor;
 use blotter::pipeline::redact::policy::{Policy, RawPolicy};
 use blotter::pipeline::redact::sentinel::Sampling;
 use blotter::pipeline::scrub::{
-    AuditConfig, AuditPolicy, Canaries, MeasuresTarget, Scrub, ScrubConfig,
+    AuditConfig, AuditPolicy, Canaries, MeasuresTarget, NoRestarts, Scrub, ScrubConfig,
 };
 use blotter::pipeline::step::{LookupAnswer, Outputs, RestoreStep, Stage};
 use lines::Lines;
@@ -151,7 +151,7 @@ fn stage(audit: bool, measures: bool) -> Scrub {
         instance_key,
         starts: BTreeMap::new(),
         adopt: Vec::new(),
-        restart: BTreeMap::new(),
+        restart: Arc::new(NoRestarts),
         audit,
         measures: measures
             .then(|| MeasuresTarget { topic: Arc::from("blotter.measures"), partitions: 12 }),

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::broker::{Connector, SlotConfig, Subscription};
@@ -14,17 +14,18 @@ use super::metrics::Metrics;
 use super::policy::{PolicyCell, PolicyInForce, PolicyRefresh};
 use super::shard::{HealthCell, MetricSink, NoRefresh, ShardConfig, Stop, StopLevel};
 use super::supervisor::{ShardPlan, Supervisor};
-use crate::pipeline::audit::{InstanceName, PolicyTextError, StartPosition as AuditStart};
+use crate::pipeline::audit::{InstanceName, PolicyTextError, StartPosition as AuditStart, RestartFrom};
 use crate::pipeline::ingest::Ingest;
 use crate::pipeline::limits::{
     LOOKUP_BYTES_MAX, POLL_BYTES_MAX, POLL_RECORDS_MAX, SHARD_TICK_AGE_MS_MAX,
     WATCH_COMMIT_INTERVAL_MS_MIN,
 };
 use crate::pipeline::metric::{Metric, MetricSeries, MetricUpdate};
+use crate::pipeline::record::TopicPartition;
 use crate::pipeline::redact::Redactor;
 use crate::pipeline::redact::sentinel::Sampling;
 use crate::pipeline::scrub::{
-    AuditConfig, Canaries, MeasuresTarget, Scrub, ScrubConfig, TopicStart,
+    AuditConfig, Canaries, MeasuresTarget, Restarts, Scrub, ScrubConfig, TopicStart,
 };
 use crate::pipeline::watch::{Watch, WatchConfig};
 use crate::settings::{Measure, Settings, StartPosition};
@@ -48,6 +49,21 @@ pub struct Service {
     facts: Arc<StartFacts>,
     instance: String,
     policy: PolicyCell,
+    restarts: Arc<RestartsOnce>,
+}
+
+/// What the settings allow once for the whole process.
+#[derive(Default)]
+struct RestartsOnce(Mutex<BTreeMap<TopicPartition, RestartFrom>>);
+
+impl Restarts for RestartsOnce {
+    fn from(&self, source: &TopicPartition) -> Option<RestartFrom> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(source).copied()
+    }
+
+    fn committed(&self, source: &TopicPartition) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(source);
+    }
 }
 
 /// The health of every shard, for the probes.
@@ -70,7 +86,9 @@ impl Service {
         instance: String,
     ) -> Result<Self, PolicyTextError> {
         let policy = PolicyCell::new(Arc::clone(&settings.policy))?;
-        Ok(Self { settings, keys, facts: Arc::new(facts), instance, policy })
+        let restarts = settings.audit.as_ref().map(|audit| audit.restart.clone());
+        let restarts = Arc::new(RestartsOnce(Mutex::new(restarts.unwrap_or_default())));
+        Ok(Self { settings, keys, facts: Arc::new(facts), instance, policy, restarts })
     }
 
     /// The policy in force, for whoever reloads it.
@@ -100,10 +118,11 @@ impl Service {
             let (settings, keys) = (Arc::clone(&self.settings), Arc::clone(&self.keys));
             let (facts, instance) =
                 (Arc::clone(&self.facts), InstanceName::new(&plan.config.shard));
-            let cell = self.policy.clone();
+            let (cell, restarts) = (self.policy.clone(), Arc::clone(&self.restarts));
             supervisor.spawn(plan, move |_| {
                 let refresh = PolicyRefresh::new(cell.clone(), Arc::clone(&keys.keyring));
-                let stage = scrub(&settings, &keys, &facts, &instance, refresh.seen());
+                let restarts: Arc<dyn Restarts> = Arc::<RestartsOnce>::clone(&restarts);
+                let stage = scrub(&settings, &keys, &facts, &instance, refresh.seen(), restarts);
                 (stage, Box::new(refresh))
             })?;
         }
@@ -185,6 +204,7 @@ fn scrub(
     facts: &StartFacts,
     instance: &InstanceName,
     policy: &PolicyInForce,
+    restart: Arc<dyn Restarts>,
 ) -> Scrub {
     let start = match settings.input.start {
         StartPosition::Earliest => AuditStart::Earliest,
@@ -216,7 +236,7 @@ fn scrub(
         instance_key: Arc::clone(&keys.instance_key),
         starts,
         adopt: settings.audit.as_ref().map(|audit| audit.adopt.clone()).unwrap_or_default(),
-        restart: settings.audit.as_ref().map(|audit| audit.restart.clone()).unwrap_or_default(),
+        restart,
         audit,
         measures: settings.measure.map(|_| MeasuresTarget {
             topic: Arc::clone(&settings.names.measures),
@@ -300,7 +320,6 @@ mod tests {
     use super::super::broker::embedded::VirtualClock;
     use super::super::shard::ShardHealth;
     use super::*;
-    use crate::pipeline::record::TopicPartition;
     use crate::pipeline::step::PartitionStop;
 
     fn probes(health: ShardHealth) -> (ShardProbes<Arc<VirtualClock>>, HealthCell) {
@@ -321,6 +340,19 @@ mod tests {
             command: "blotter run --set audit.restart=logs/0@OFFSET".to_owned(),
         };
         (TopicPartition::new("logs", partition), stop)
+    }
+
+    #[test]
+    fn a_restart_is_allowed_once_by_whichever_stage_used_it() {
+        let (first, other) = (TopicPartition::new("logs", 0), TopicPartition::new("logs", 1));
+        let from = |offset| RestartFrom { offset, again: false };
+        let allowed = [(first.clone(), from(17)), (other.clone(), from(4))].into();
+        let shared: Arc<dyn Restarts> = Arc::new(RestartsOnce(Mutex::new(allowed)));
+        let rebuilt = Arc::clone(&shared);
+        assert_eq!(shared.from(&first), Some(from(17)));
+        shared.committed(&first);
+        assert_eq!(rebuilt.from(&first), None);
+        assert_eq!(rebuilt.from(&other), Some(from(4)));
     }
 
     #[test]

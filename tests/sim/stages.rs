@@ -12,7 +12,9 @@ use blotter::pipeline::emit::{TopicNames, TopicTemplate, topic_name};
 use blotter::pipeline::ingest::{Ingest, IngestRules};
 use blotter::pipeline::redact::Redactor;
 use blotter::pipeline::redact::sentinel::Sampling;
-use blotter::pipeline::scrub::{AuditConfig, Canaries, MeasuresTarget, Scrub, ScrubConfig};
+use blotter::pipeline::scrub::{
+    AuditConfig, Canaries, MeasuresTarget, NoRestarts, Scrub, ScrubConfig,
+};
 use blotter::pipeline::watch::{Watch, WatchConfig};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -61,7 +63,7 @@ pub(crate) fn scrub(slot: &SlotConfig, measures: Option<i32>) -> Box<dyn Simulat
         instance_key: Arc::clone(&instance_key),
         starts: BTreeMap::new(),
         adopt: Vec::new(),
-        restart: BTreeMap::new(),
+        restart: Arc::new(NoRestarts),
         audit: Some(AuditConfig {
             key: instance_key,
             instance: InstanceName::new(&slot.transactional_id),

@@ -59,13 +59,33 @@ pub struct ScrubConfig {
     pub starts: BTreeMap<Arc<str>, TopicStart>,
     /// Partitions whose committed offset an operator takes over.
     pub adopt: Vec<TopicPartition>,
-    /// Partitions that go on with a new chain where they would stop, and from where; each holds until
-    /// the partition has committed.
-    pub restart: BTreeMap<TopicPartition, RestartFrom>,
+    /// Partitions that go on with a new chain where they would stop, and from where.
+    pub restart: Arc<dyn Restarts>,
     /// The audit trail, when it is on.
     pub audit: Option<AuditConfig>,
     /// The measures topic and its partitions, when measures are on.
     pub measures: Option<MeasuresTarget>,
+}
+
+/// Who may begin a new chain. Each permission holds until its partition has committed, for every
+/// stage that shares it: a stage built anew, or another one, would forward records a second time.
+pub trait Restarts: Send + Sync {
+    /// Where to read from, when `source` may begin a new chain.
+    fn from(&self, source: &TopicPartition) -> Option<RestartFrom>;
+
+    /// `source` has committed.
+    fn committed(&self, source: &TopicPartition);
+}
+
+/// Nobody.
+pub struct NoRestarts;
+
+impl Restarts for NoRestarts {
+    fn from(&self, _source: &TopicPartition) -> Option<RestartFrom> {
+        None
+    }
+
+    fn committed(&self, _source: &TopicPartition) {}
 }
 
 /// Where a topic's partitions start that were never read.
@@ -384,7 +404,7 @@ impl Stage for Scrub {
         updates.extend(self.tally.take(&self.places));
         for (source, partition) in &mut self.partitions {
             let Some(state) = partition.committed() else { continue };
-            self.config.restart.remove(source);
+            self.config.restart.committed(source);
             let number = source.partition.to_string();
             let labels = [&*source.topic, &*number];
             if let Some(height) = state.chain_height() {
@@ -433,8 +453,8 @@ impl ScrubConfig {
     fn restore_context(&self, source: &TopicPartition) -> RestoreContext {
         let known = self.starts.get(&source.topic);
         let first = known.filter(|start| source.partition < start.partitions);
-        let permission = match self.restart.get(source) {
-            Some(&from) => {
+        let permission = match self.restart.from(source) {
+            Some(from) => {
                 Permission::Restart { from, reason: "restarted by an operator".to_owned() }
             }
             None if self.adopt.contains(source) => Permission::Adopt,

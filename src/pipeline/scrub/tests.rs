@@ -120,7 +120,7 @@ fn scrub() -> Scrub {
         instance_key: Arc::clone(&instance_key),
         starts: BTreeMap::new(),
         adopt: Vec::new(),
-        restart: BTreeMap::new(),
+        restart: Arc::new(NoRestarts),
         audit: Some(AuditConfig {
             key: instance_key,
             instance: InstanceName::new("test"),
