@@ -7,6 +7,7 @@
 
 use std::sync::Arc;
 
+use super::audit::RestoreAlert;
 use super::metric::{MetricSeries, MetricUpdate};
 use super::record::{Header, RecordBatch, Timestamp, TopicPartition};
 
@@ -303,6 +304,11 @@ pub trait Stage {
     /// for partitions that are being restored, were stopped, or are not known. What
     /// [`Stage::suspend`] kept apart survives it.
     fn revoke(&mut self, topic_partition: &TopicPartition);
+
+    /// What the last restore that ended well found out of order, for the log.
+    fn findings(&mut self) -> Vec<RestoreAlert> {
+        Vec::new()
+    }
 
     /// The gauges that show something of a partition which was revoked and is not restored here: they
     /// are taken off /metrics at once.

@@ -39,6 +39,7 @@ use self::transaction::Transaction;
 use super::broker::{Broker, BrokerError, Event, Ticket};
 use super::clock::Clock;
 use super::restore::{Answer, Context, Progress};
+use crate::pipeline::audit::RestoreAlert;
 use crate::pipeline::limits;
 use crate::pipeline::metric::{Metric, MetricSeries, MetricUpdate};
 use crate::pipeline::record::{RecordBatch, TopicPartition};
@@ -525,6 +526,9 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             Progress::Waiting => Ok(()),
             Progress::Ready { position } => {
                 tracing::info!(partition = %topic_partition, position, "restored");
+                for finding in self.stage.findings() {
+                    log_finding(topic_partition, &finding);
+                }
                 let running = matches!(self.mode, Mode::Running);
                 if let Some(partition) = self.partitions.get_mut(topic_partition) {
                     partition.fresh = true;
@@ -596,5 +600,17 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
     fn ticket(&mut self) -> Ticket {
         self.next_ticket += 1;
         Ticket(self.next_ticket)
+    }
+}
+
+/// The worst are errors: records may be lost to the audit, or a chain was begun anew.
+fn log_finding(topic_partition: &TopicPartition, finding: &RestoreAlert) {
+    let RestoreAlert { severity, name, detail } = finding;
+    if *severity == 1 {
+        tracing::error!(partition = %topic_partition, severity, finding = name, detail,
+            "found by the restore; the partition goes on");
+    } else {
+        tracing::warn!(partition = %topic_partition, severity, finding = name, detail,
+            "found by the restore; the partition goes on");
     }
 }

@@ -21,7 +21,7 @@ pub use self::policy::AuditPolicy;
 use self::tally::Tally;
 use crate::pipeline::audit::{
     CommitmentKeys, Deployment, InstanceKey, InstanceName, KeyringId, Permission, PublicKey,
-    RestartFrom, RestoreContext, Sealer, StartPosition, Trust,
+    RestartFrom, RestoreAlert, RestoreContext, Sealer, StartPosition, Trust,
 };
 use crate::pipeline::emit::{Emitter, TopicNames};
 use crate::pipeline::ingest::Ingest;
@@ -136,6 +136,8 @@ pub struct Scrub {
     /// Updates that wait for the next commit: alerts of a restore, a suspended transaction's.
     published_next: Vec<MetricUpdate>,
     suspended: Option<Suspended>,
+    /// Of the last restore that ended, until somebody logs them.
+    findings: Vec<RestoreAlert>,
     pauses: Vec<(TopicPartition, PauseRequest)>,
     entry: Vec<u8>,
     buffer: RecordBuffer,
@@ -164,6 +166,7 @@ impl Scrub {
             places: Places::default(),
             published_next: Vec::new(),
             suspended: None,
+            findings: Vec::new(),
             pauses: Vec::new(),
             entry: Vec::new(),
             buffer: RecordBuffer::default(),
@@ -269,10 +272,11 @@ impl Stage for Scrub {
             return self.assign(topic_partition, now);
         };
         let advance = partition.answer(answer, &mut self.emitter);
-        for alert in advance.alerts {
+        for alert in &advance.alerts {
             let severity = alert.severity.to_string();
             self.published_next.push(Metric::RestoreFindings.update(&[alert.name, &severity], 1.0));
         }
+        self.findings.extend(advance.alerts);
         if let (RestoreStep::Ready { .. }, Some(book)) = (&advance.step, &mut self.book) {
             book.assign(topic_partition);
         }
@@ -284,6 +288,10 @@ impl Stage for Scrub {
         if let Some(book) = &mut self.book {
             book.revoke(topic_partition);
         }
+    }
+
+    fn findings(&mut self) -> Vec<RestoreAlert> {
+        std::mem::take(&mut self.findings)
     }
 
     fn withdraw(&mut self, topic_partition: &TopicPartition) -> Vec<MetricSeries> {

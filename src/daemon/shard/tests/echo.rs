@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::super::*;
 use super::script::{Script, source};
+use crate::pipeline::audit::RestoreAlert;
 use crate::pipeline::record::Timestamp;
 use crate::pipeline::step::{
     Delivery, Lookup, LookupAnswer, OffsetCommit, OutputRecord, RecordFailure, RestoreStep,
@@ -32,6 +33,8 @@ pub(super) struct Echo {
     pub(super) stops: usize,
     /// Whether restores refuse the process.
     pub(super) refuses: bool,
+    /// What restores find.
+    pub(super) findings: Vec<RestoreAlert>,
 }
 
 impl Echo {
@@ -93,6 +96,10 @@ impl Stage for Echo {
         self.committed.insert(topic_partition.clone(), (position, n));
         self.fresh.insert(topic_partition.clone());
         RestoreStep::Ready { position }
+    }
+
+    fn findings(&mut self) -> Vec<RestoreAlert> {
+        std::mem::take(&mut self.findings)
     }
 
     fn revoke(&mut self, topic_partition: &TopicPartition) {

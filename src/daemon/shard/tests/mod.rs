@@ -3,6 +3,7 @@
 mod around;
 mod echo;
 mod ends;
+mod findings;
 mod script;
 mod stops;
 
