@@ -14,7 +14,8 @@ pub(crate) struct Restore {
     state: State,
     outputs: Vec<TopicPartition>,
     ticket: Option<Ticket>,
-    began_at: Option<Duration>,
+    /// When it began, or last was given records.
+    moved_at: Option<Duration>,
     asked_at: Duration,
     retry_at: Option<Duration>,
     failures: u32,
@@ -87,7 +88,7 @@ impl Restore {
             state: State::Queued,
             outputs: Vec::new(),
             ticket: None,
-            began_at: None,
+            moved_at: None,
             asked_at: Duration::ZERO,
             retry_at: None,
             failures: 0,
@@ -125,12 +126,12 @@ impl Restore {
         if self.retry_at.is_some_and(|at| at > context.monotonic) {
             return Progress::Waiting;
         }
-        let began_at = *self.began_at.get_or_insert(context.monotonic);
-        if context.monotonic.saturating_sub(began_at) > context.config.budget {
+        let moved_at = *self.moved_at.get_or_insert(context.monotonic);
+        if context.monotonic.saturating_sub(moved_at) > context.config.budget {
             return Progress::Stop(PartitionStop {
                 reason: "restore_timeout",
                 detail: format!(
-                    "{} could not be restored within {:?}",
+                    "{} could not be restored: no progress for {:?}",
                     context.topic_partition, context.config.budget
                 ),
                 command: self.way_on().to_owned(),
@@ -271,7 +272,12 @@ impl Restore {
         if let LookupAnswer::Committed { offset, metadata } = &answer {
             self.told = Some((*offset, metadata.clone()));
         }
+        let read = matches!(answer, LookupAnswer::Records { .. });
         let step = guarded(|| context.stage.restore(context.topic_partition, answer, context.now));
+        // However much there is to read, it comes to an end: what is read was fixed before.
+        if read && !matches!(&step, Some(RestoreStep::Ask(next)) if *next == lookup) {
+            self.moved_at = Some(context.monotonic);
+        }
         self.take_step(step, Some(&lookup), context)
     }
 

@@ -110,7 +110,7 @@ pub struct RestoreConfig {
     pub retry_min: Duration,
     /// Longest pause.
     pub retry_max: Duration,
-    /// A restore that takes longer stops the partition (which is tried again later).
+    /// A restore that gets no further for so long stops the partition (which is tried again later).
     pub budget: Duration,
 }
 

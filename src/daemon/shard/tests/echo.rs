@@ -33,6 +33,8 @@ pub(super) struct Echo {
     pub(super) stops: usize,
     /// Whether restores refuse the process.
     pub(super) refuses: bool,
+    /// Records that a restore reads, one at a time.
+    pub(super) reads: i64,
     /// What restores find.
     pub(super) findings: Vec<RestoreAlert>,
 }
@@ -82,7 +84,20 @@ impl Stage for Echo {
         answer: LookupAnswer,
         _now: Timestamp,
     ) -> RestoreStep {
-        let LookupAnswer::Committed { offset, metadata } = answer else { panic!("never asked") };
+        let read = |from| Lookup::Read {
+            topic_partition: TopicPartition::new("out", topic_partition.partition),
+            from,
+            to: self.reads,
+        };
+        let (offset, metadata) = match answer {
+            LookupAnswer::Committed { .. } if self.reads > 0 => return RestoreStep::Ask(read(0)),
+            LookupAnswer::Committed { offset, metadata } => (offset, metadata),
+            LookupAnswer::Records { next, .. } if next < self.reads => {
+                return RestoreStep::Ask(read(next));
+            }
+            LookupAnswer::Records { .. } => (None, String::new()),
+            _ => panic!("never asked"),
+        };
         let stop = |reason| PartitionStop { reason, detail: String::new(), command: String::new() };
         if self.stops > 0 {
             self.stops -= 1;

@@ -1,9 +1,10 @@
-//! What restores find is told.
+//! Restores that take long, and what they find.
 
 use std::io::{self, Write};
 use std::sync::Mutex;
 
 use super::*;
+use crate::pipeline::step::Lookup;
 
 /// What a test's log holds.
 #[derive(Clone, Default)]
@@ -35,4 +36,28 @@ fn what_a_restore_finds_is_logged_with_its_place() {
     for part in ["ERROR", "in/0", "source offsets 3..7"] {
         assert!(line.contains(part), "{line}");
     }
+}
+
+#[test]
+fn a_restore_goes_on_as_long_as_it_gets_records() {
+    let mut bench = Bench::with(1, 10, |stage| stage.reads = 9);
+    bench.world().read_time = Duration::from_secs(100);
+    bench.turns(60).unwrap();
+    bench.assert_exactly_once(10);
+}
+
+#[test]
+fn a_restore_that_gets_no_further_stops_its_partition() {
+    let mut bench = Bench::with(1, 10, |stage| stage.reads = 9);
+    let silent = (0..60).map(|_| Err(LookupFailure::TimedOut)).collect();
+    let question = format!(
+        "{:?}",
+        Lookup::Read { topic_partition: TopicPartition::new("out", 0), from: 0, to: 9 }
+    );
+    bench.world().lookups.insert(question, silent);
+    bench.turns(20).unwrap();
+    bench.world().elapsed += Duration::from_secs(400);
+    bench.turns(3).unwrap();
+    let stopped = bench.health.read().stopped;
+    assert_eq!(stopped.first().map(|(_, stop)| stop.reason), Some("restore_timeout"));
 }

@@ -29,6 +29,8 @@ pub(super) struct World {
     pub(super) answers_lost: usize,
     /// How long each commit takes.
     pub(super) commit_time: Duration,
+    /// How long each read of a restore takes.
+    pub(super) read_time: Duration,
     pub(super) committed: BTreeMap<TopicPartition, (i64, String)>,
     /// `partition:value` of committed outputs in order.
     pub(super) visible: Vec<String>,
@@ -169,6 +171,12 @@ impl Broker for Script {
                     },
                     None => LookupAnswer::Committed { offset: None, metadata: String::new() },
                 },
+                Lookup::Read { topic_partition, from, .. } => {
+                    let read_time = world.read_time;
+                    world.elapsed += read_time;
+                    let batch = RecordBatch::new(topic_partition);
+                    LookupAnswer::Records { batch, next: from + 1 }
+                }
                 _ => LookupAnswer::Range { low: 0, high: 0, lso: 0 },
             })
         });
