@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::broker::{Connector, SlotConfig, Subscription};
+use super::broker::{Connector, SlotConfig, Subscription, TopicPattern};
 use super::clock::Clock;
 use super::http::{Check, Probes};
 use super::keys::KeyMaterial;
@@ -113,7 +113,7 @@ impl Service {
     {
         let mut shards = Vec::new();
         for index in 0..self.settings.run.shards {
-            let plan = self.plan("scrub", index, self.scrub_subscription());
+            let plan = self.plan("scrub", index, scrub_subscription(&self.settings));
             shards.push((plan.config.shard.clone(), plan.health.clone()));
             let (settings, keys) = (Arc::clone(&self.settings), Arc::clone(&self.keys));
             let (facts, instance) =
@@ -167,20 +167,26 @@ impl Service {
         ShardPlan { slot, config, health: HealthCell::default() }
     }
 
-    fn scrub_subscription(&self) -> Subscription {
-        Subscription {
-            topics: self.settings.input.topics.clone(),
-            patterns: self.settings.input.patterns.clone(),
-            excluded: self.settings.names.own_patterns(),
-        }
-    }
-
     fn watch_subscription(&self) -> Subscription {
         Subscription {
             topics: vec![Arc::clone(&self.settings.names.measures)],
             patterns: Vec::new(),
             excluded: Vec::new(),
         }
+    }
+}
+
+/// Which topics the redacting stage reads.
+#[must_use]
+pub fn scrub_subscription(settings: &Settings) -> Subscription {
+    let own = settings.names.own_patterns();
+    let excluded = own.iter().map(|own| {
+        TopicPattern::new(own).expect("own names and templates are made of topic characters")
+    });
+    Subscription {
+        topics: settings.input.topics.clone(),
+        patterns: settings.input.patterns.clone(),
+        excluded: excluded.collect(),
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::broker::BrokerError;
 use super::reader::KafkaReader;
-use super::service::StartFacts;
+use super::service::{StartFacts, scrub_subscription};
 use super::topics::{TopicAdmin, TopicDefaults, TopicFacts, TopicPlan};
 use crate::pipeline::audit::OffsetMetadata;
 use crate::pipeline::emit::TopicRole;
@@ -86,17 +86,8 @@ fn partitions_first_read(now: i32, committed: &[String]) -> i32 {
 }
 
 fn sources(listed: &BTreeMap<String, i32>, settings: &Settings) -> BTreeMap<String, i32> {
-    let whole = settings.input.patterns.iter().map(|pattern| format!("^(?:{pattern})$"));
-    let patterns: Vec<regex::Regex> = whole
-        .map(|pattern| {
-            regex::Regex::new(&pattern).expect("patterns were checked with the settings")
-        })
-        .collect();
-    let wanted = |topic: &str| {
-        settings.input.topics.iter().any(|named| &**named == topic)
-            || (!settings.names.is_own(topic) && patterns.iter().any(|p| p.is_match(topic)))
-    };
-    listed.iter().filter(|(topic, _)| wanted(topic)).map(|(t, &p)| (t.clone(), p)).collect()
+    let wanted = scrub_subscription(settings);
+    listed.iter().filter(|(topic, _)| wanted.matches(topic)).map(|(t, &p)| (t.clone(), p)).collect()
 }
 
 /// `measures_there` are the partitions of the measures topic, when there is one.

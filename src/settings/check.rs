@@ -10,6 +10,7 @@ use zeroize::Zeroizing;
 use super::load::{Loaded, SettingsError};
 use super::raw::Secret;
 use super::{Audit, Fault, Group, Input, Keys, Log, Measure, Run, Settings, StartPosition, Topics};
+use crate::daemon::broker::TopicPattern;
 use crate::daemon::broker::kafka::{KafkaConfig, Sasl, Security, Tls};
 use crate::daemon::telemetry::LogFormat;
 use crate::pipeline::alert::Rules;
@@ -182,9 +183,12 @@ fn input(loaded: &Loaded, names: &TopicNames) -> Checked<Input> {
         }
         topics.push(name);
     }
-    for pattern in &raw.patterns {
-        regex::Regex::new(pattern)
-            .map_err(|error| loaded.error("input.patterns", error.to_string()))?;
+    let mut patterns = Vec::new();
+    for (index, text) in raw.patterns.iter().enumerate() {
+        let pattern = TopicPattern::new(text).map_err(|error| {
+            loaded.error(&format!("input.patterns[{index}]"), error.to_string())
+        })?;
+        patterns.push(pattern);
     }
     let start = match raw.start.as_str() {
         "earliest" => StartPosition::Earliest,
@@ -197,7 +201,7 @@ fn input(loaded: &Loaded, names: &TopicNames) -> Checked<Input> {
             StartPosition::Time(Timestamp::from_millis(time.as_millisecond()))
         }
     };
-    Ok(Input { topics, patterns: raw.patterns.clone(), start })
+    Ok(Input { topics, patterns, start })
 }
 
 fn topics(loaded: &Loaded) -> Checked<Topics> {

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::daemon::broker::TopicPattern;
 use crate::daemon::broker::kafka::KafkaConfig;
 use crate::daemon::telemetry::LogFormat;
 use crate::pipeline::alert::Rules;
@@ -68,8 +69,8 @@ pub struct Settings {
 pub struct Input {
     /// Topics by name.
     pub topics: Vec<Arc<str>>,
-    /// Anchored regular expressions.
-    pub patterns: Vec<String>,
+    /// Topics by pattern.
+    pub patterns: Vec<TopicPattern>,
     /// Where a partition without a committed offset starts.
     pub start: StartPosition,
 }

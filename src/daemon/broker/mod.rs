@@ -20,11 +20,13 @@ pub mod embedded;
 
 pub mod kafka;
 mod naming;
-mod topic_filter;
+mod topic_pattern;
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use topic_pattern::{TopicPattern, TopicPatternError};
 
 use crate::pipeline::record::{RecordBatch, TopicPartition};
 use crate::pipeline::step::{Delivery, Lookup, LookupAnswer, OffsetCommit, OutputRecord};
@@ -85,11 +87,20 @@ pub struct SlotConfig {
 pub struct Subscription {
     /// Topics by name.
     pub topics: Vec<Arc<str>>,
-    /// Regular expressions (anchored over the whole name) for further topics.
-    pub patterns: Vec<String>,
-    /// Regular expressions (over the whole name) of topics never read though a pattern matches
-    /// them: our own outputs.
-    pub excluded: Vec<String>,
+    /// Patterns of further topics.
+    pub patterns: Vec<TopicPattern>,
+    /// Patterns of topics never read though one of `patterns` matches them: our own outputs.
+    pub excluded: Vec<TopicPattern>,
+}
+
+impl Subscription {
+    /// Whether a member with this subscription reads `topic`.
+    #[must_use]
+    pub fn matches(&self, topic: &str) -> bool {
+        let any = |patterns: &[TopicPattern]| patterns.iter().any(|own| own.matches(topic));
+        self.topics.iter().any(|own| &**own == topic)
+            || (any(&self.patterns) && !any(&self.excluded))
+    }
 }
 
 /// Ties an answer to its question. The shard never uses one twice in the life of a broker.

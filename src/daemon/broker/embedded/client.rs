@@ -14,7 +14,6 @@ use super::log::Isolation;
 use super::lookups::Lookups;
 use super::member::{Membership, Rebalance};
 use super::producer::ProducerClient;
-use crate::daemon::broker::topic_filter::TopicFilter;
 use crate::daemon::broker::{
     Broker, BrokerError, BrokerErrorKind, Connector, Event, PartitionFailure, SendError,
     SlotConfig, Ticket,
@@ -54,9 +53,6 @@ impl Connector for EmbeddedConnector {
     type Broker = EmbeddedBroker;
 
     fn connect(&self, slot: &SlotConfig) -> Result<EmbeddedBroker, BrokerError> {
-        let filter = TopicFilter::new(&slot.subscription).map_err(|error| {
-            BrokerError::new(BrokerErrorKind::Fatal, "connect", error.to_string())
-        })?;
         let mut line = Line {
             cluster: self.cluster.clone(),
             conductor: Arc::clone(&self.conductor),
@@ -69,7 +65,7 @@ impl Connector for EmbeddedConnector {
             group: Arc::from(slot.group.as_str()),
             instance_id: slot.instance_id.clone(),
             session_timeout_ms: millis(slot.session_timeout),
-            filter,
+            subscription: slot.subscription.clone(),
         };
         let mut state = self.cluster.lock();
         let member = state.add_client(membership);

@@ -8,7 +8,7 @@ use super::ModelError;
 use super::assignor::Claim;
 use super::cluster::State;
 use super::group::{Group, GroupMetadata, GroupName, Join, Synced};
-use crate::daemon::broker::topic_filter::TopicFilter;
+use crate::daemon::broker::Subscription;
 use crate::pipeline::record::{Timestamp, TopicPartition};
 
 /// A rebalance as the application sees it.
@@ -22,7 +22,7 @@ pub(super) enum Rebalance {
 pub(super) struct GroupClient {
     group: GroupName,
     session_timeout_ms: i64,
-    filter: TopicFilter,
+    subscription: Subscription,
     metadata: GroupMetadata,
     next_heartbeat: Timestamp,
     frozen: bool,
@@ -51,7 +51,7 @@ pub(super) struct Membership {
     pub(super) group: GroupName,
     pub(super) instance_id: Option<String>,
     pub(super) session_timeout_ms: i64,
-    pub(super) filter: TopicFilter,
+    pub(super) subscription: Subscription,
 }
 
 impl State {
@@ -69,7 +69,7 @@ impl State {
             GroupClient {
                 group: membership.group,
                 session_timeout_ms: membership.session_timeout_ms,
-                filter: membership.filter,
+                subscription: membership.subscription,
                 metadata,
                 next_heartbeat: self.now,
                 frozen: false,
@@ -217,12 +217,12 @@ impl State {
 
     fn topics_changed(&self, client: u64) -> bool {
         let own = self.clients.get(&client);
-        own.is_some_and(|own| own.wanted != self.wanted(&own.filter))
+        own.is_some_and(|own| own.wanted != self.wanted(&own.subscription))
     }
 
     fn join(&mut self, client: u64) {
         let Some(own) = self.clients.get(&client) else { return };
-        let wanted = self.wanted(&own.filter);
+        let wanted = self.wanted(&own.subscription);
         let group = Arc::clone(&own.group);
         let member_id = Some(own.metadata.member_id.clone()).filter(|id| !id.is_empty());
         let instance_id = own.metadata.instance_id.clone();
@@ -282,8 +282,8 @@ impl State {
         }
     }
 
-    fn wanted(&self, filter: &TopicFilter) -> BTreeSet<TopicPartition> {
-        let topics = self.topics.iter().filter(|(name, _)| filter.matches(name));
+    fn wanted(&self, subscription: &Subscription) -> BTreeSet<TopicPartition> {
+        let topics = self.topics.iter().filter(|(name, _)| subscription.matches(name));
         let partitions = topics.flat_map(|(name, topic)| {
             let count = i32::try_from(topic.partitions.len()).expect("counts are i32");
             (0..count).map(|partition| TopicPartition::new(Arc::clone(name), partition))

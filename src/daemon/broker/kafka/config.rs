@@ -9,7 +9,7 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::KafkaError;
 use zeroize::Zeroizing;
 
-use super::super::SlotConfig;
+use super::super::{SlotConfig, TopicPattern};
 use crate::pipeline::limits::PRODUCED_RECORD_BYTES_MAX;
 
 /// How to reach and talk to one Kafka cluster. Prints no secret.
@@ -236,8 +236,8 @@ impl KafkaConfig {
             config.set("group.instance.id", instance_id);
         }
         config.set("session.timeout.ms", millis(slot.session_timeout));
-        let excluded: Vec<String> =
-            slot.subscription.excluded.iter().map(|own| format!("^({own})$")).collect();
+        let excluded: Vec<&str> =
+            slot.subscription.excluded.iter().map(TopicPattern::posix).collect();
         if !excluded.is_empty() {
             config.set("topic.blacklist", excluded.join(","));
         }
@@ -357,7 +357,9 @@ mod tests {
             subscription: super::super::super::Subscription {
                 topics: Vec::new(),
                 patterns: Vec::new(),
-                excluded: vec!["app\\.logs\\.redacted".into(), "b".into()],
+                excluded: [".+\\.redacted", "b"]
+                    .map(|own| TopicPattern::new(own).unwrap())
+                    .to_vec(),
             },
             poll_records_max: 1,
             poll_bytes_max: 1,
@@ -452,7 +454,7 @@ mod tests {
     fn slots_get_their_ids_and_our_outputs_are_hidden_from_patterns() {
         let member = with("client.rack", "r").member(&slot());
         assert_eq!(member.get("group.instance.id"), Some("i"));
-        assert_eq!(member.get("topic.blacklist"), Some("^(app\\.logs\\.redacted)$,^(b)$"));
+        assert_eq!(member.get("topic.blacklist"), Some("^((.)+\\.redacted)$,^(b)$"));
         assert_eq!(member.get("session.timeout.ms"), Some("15000"));
         let producer = with("client.rack", "r").producer(&slot());
         assert_eq!(producer.get("transactional.id"), Some("t"));

@@ -12,7 +12,6 @@ use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::groups::{GroupInfo, GroupList};
 
-use super::super::topic_filter::TopicFilter;
 use super::super::{LookupFailure, SlotConfig, TopicPartition};
 use super::context::PlainContext;
 use super::errors::lookup_failure;
@@ -239,10 +238,8 @@ fn wanted(
     slot: &SlotConfig,
     timeout: Duration,
 ) -> Result<BTreeSet<TopicPartition>, LookupFailure> {
-    let filter = TopicFilter::new(&slot.subscription)
-        .map_err(|error| LookupFailure::Other(error.to_string()))?;
     let metadata = reader.fetch_metadata(None, timeout).map_err(|error| lookup_failure(&error))?;
-    let topics = metadata.topics().iter().filter(|topic| filter.matches(topic.name()));
+    let topics = metadata.topics().iter().filter(|topic| slot.subscription.matches(topic.name()));
     let partitions = topics.flat_map(|topic| {
         let of = |partition: i32| TopicPartition::new(topic.name(), partition);
         topic.partitions().iter().map(move |partition| of(partition.id()))

@@ -1,5 +1,6 @@
 //! The group member of a slot: records, rebalances, positions.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerGroupMetadata, RebalanceProtocol};
@@ -8,7 +9,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::super::{
     BrokerError, BrokerErrorKind, Event, LookupFailure, PartitionFailure, RecordBatch, SlotConfig,
-    Subscription, TopicPartition,
+    Subscription, TopicPartition, TopicPattern,
 };
 use super::config::KafkaConfig;
 use super::context::{MemberContext, Rebalance};
@@ -480,9 +481,24 @@ fn list(partitions: &[TopicPartition], offset: Offset) -> Result<TopicPartitionL
     Ok(list)
 }
 
-/// librdkafka takes a topic that starts with `^` for a regular expression (POSIX extended).
+/// librdkafka takes a topic that starts with `^` for a regular expression, and refuses a
+/// subscription that names one twice.
 fn subscription(subscription: &Subscription) -> Vec<String> {
-    let names = subscription.topics.iter().map(|topic| topic.to_string());
-    let patterns = subscription.patterns.iter().map(|pattern| format!("^({pattern})$"));
-    names.chain(patterns).collect()
+    let names = subscription.topics.iter().map(|topic| &**topic);
+    let patterns = subscription.patterns.iter().map(TopicPattern::posix);
+    let all: BTreeSet<&str> = names.chain(patterns).collect();
+    all.into_iter().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_is_subscribed_to_twice() {
+        let topics = vec!["b".into(), "a".into(), "b".into()];
+        let patterns = [r"\d", "[0-9]"].map(|text| TopicPattern::new(text).unwrap()).to_vec();
+        let twice = Subscription { topics, patterns, excluded: Vec::new() };
+        assert_eq!(subscription(&twice), ["^([0123456789])$", "a", "b"]);
+    }
 }
