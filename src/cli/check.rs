@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Args;
 
 use super::exit::{Exit, Failure};
-use super::topics::{discover, missing_sources};
+use super::topics::{discover, missing_sources, rehearse};
 use super::{Common, print};
 use crate::settings::Settings;
 
@@ -25,6 +25,7 @@ pub(super) fn run(common: &Common, arguments: &CheckArguments) -> Result<Exit, F
         print(&loaded.show())?;
     }
     let settings = Settings::new(&loaded)?;
+    rehearse(&settings)?;
     if !arguments.probe {
         if !arguments.show {
             print("settings are valid; --probe asks the brokers too\n")?;

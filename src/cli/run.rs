@@ -11,7 +11,7 @@ use tokio::time::MissedTickBehavior;
 use super::Common;
 use super::exit::{Exit, Failure};
 use super::reload::{HangUps, Reload};
-use super::topics::{ADMIN_TIMEOUT, discover};
+use super::topics::{ADMIN_TIMEOUT, discover, rehearse, require_brokers};
 use crate::daemon::broker::BrokerError;
 use crate::daemon::broker::kafka::KafkaConnector;
 use crate::daemon::clock::{Clock, SystemClock};
@@ -107,19 +107,12 @@ impl RunArguments {
 
 /// What `run` needs beyond valid settings.
 fn require(settings: &Settings) -> Result<(), Failure> {
-    let missing = |key: &str, flag: &str| {
-        Err(Failure::new(
-            Exit::Config,
-            format!("{key}: is empty; name it in a file, or say {flag}"),
-        ))
-    };
-    if settings.kafka.brokers.is_empty() {
-        return missing("kafka.brokers", "--brokers HOST:PORT");
-    }
+    require_brokers(settings)?;
     if settings.input.topics.is_empty() && settings.input.patterns.is_empty() {
-        return missing("input.topics", "--input TOPIC");
+        let message = "input.topics: is empty; name one in a file, or say --input TOPIC";
+        return Err(Failure::new(Exit::Config, message));
     }
-    Ok(())
+    rehearse(settings)
 }
 
 /// Makes missing topics when asked to, refuses to start without them, and looks what is there.

@@ -8,6 +8,7 @@ use clap::{Args, Subcommand};
 use super::exit::{Exit, Failure};
 use super::{Common, print};
 use crate::daemon::broker::{BrokerError, BrokerErrorKind};
+use crate::daemon::service::sample_slot;
 use crate::daemon::topics::TopicAdmin;
 use crate::daemon::topology::Topology;
 use crate::settings::Settings;
@@ -61,9 +62,25 @@ const IN_MEMORY: &str = "writing to a string does not fail";
 
 /// Connects and plans.
 pub(super) fn discover(settings: &Settings) -> Result<(TopicAdmin, Topology), Failure> {
+    require_brokers(settings)?;
     let admin = TopicAdmin::connect(&settings.kafka, ADMIN_TIMEOUT)?;
     let topology = Topology::discover(&admin, settings)?;
     Ok((admin, topology))
+}
+
+pub(super) fn require_brokers(settings: &Settings) -> Result<(), Failure> {
+    if settings.kafka.brokers.is_empty() {
+        let message = "kafka.brokers: is empty; name a settings file with --config, or say \
+                       --set kafka.brokers=HOST:PORT (run: --brokers HOST:PORT)";
+        return Err(Failure::new(Exit::Config, message));
+    }
+    Ok(())
+}
+
+/// Whether the Kafka client takes the settings as a whole; connects to nothing.
+pub(super) fn rehearse(settings: &Settings) -> Result<(), Failure> {
+    let outcome = settings.kafka.rehearse(&sample_slot(settings));
+    outcome.map_err(|refused| Failure::new(Exit::Config, format!("kafka: {refused}")))
 }
 
 /// One line per source topic that is not there.

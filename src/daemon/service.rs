@@ -143,27 +143,14 @@ impl Service {
     }
 
     fn plan(&self, stage: &'static str, index: u16, subscription: Subscription) -> ShardPlan {
-        let (run, group) = (&self.settings.run, &self.settings.group);
-        let slot = format!("{}-{stage}-{}-{index}", group.id, self.instance);
-        let mut config =
-            ShardConfig::new(stage, format!("{stage}-{}-{index}", self.instance), slot.clone());
+        let run = &self.settings.run;
+        let shard = format!("{stage}-{}-{index}", self.instance);
+        let slot = slot(&self.settings, stage, &shard, subscription);
+        let mut config = ShardConfig::new(stage, shard, slot.transactional_id.clone());
         config.commit_interval = run.commit_interval;
         config.commit_bytes_max = run.commit_bytes;
         config.transaction_step_timeout = run.transaction_timeout.mul_f64(0.3);
         config.close_timeout = run.shutdown_timeout.mul_f64(0.5);
-        let slot = SlotConfig {
-            group: format!("{}-{stage}", group.id),
-            instance_id: group.instance.as_ref().map(|_| slot.clone()),
-            transactional_id: slot,
-            subscription,
-            poll_records_max: POLL_RECORDS_MAX,
-            poll_bytes_max: POLL_BYTES_MAX,
-            transaction_timeout: run.transaction_timeout,
-            session_timeout: group.session_timeout,
-            operation_timeout: Duration::from_secs(10),
-            lookup_timeout: Duration::from_secs(5),
-            lookup_bytes_max: LOOKUP_BYTES_MAX,
-        };
         ShardPlan { slot, config, health: HealthCell::default() }
     }
 
@@ -173,6 +160,30 @@ impl Service {
             patterns: Vec::new(),
             excluded: Vec::new(),
         }
+    }
+}
+
+/// A slot like those of the redacting stage, for a rehearsal of its clients.
+#[must_use]
+pub fn sample_slot(settings: &Settings) -> SlotConfig {
+    slot(settings, "scrub", "scrub-check", scrub_subscription(settings))
+}
+
+fn slot(settings: &Settings, stage: &str, shard: &str, subscription: Subscription) -> SlotConfig {
+    let (run, group) = (&settings.run, &settings.group);
+    let id = format!("{}-{shard}", group.id);
+    SlotConfig {
+        group: format!("{}-{stage}", group.id),
+        instance_id: group.instance.as_ref().map(|_| id.clone()),
+        transactional_id: id,
+        subscription,
+        poll_records_max: POLL_RECORDS_MAX,
+        poll_bytes_max: POLL_BYTES_MAX,
+        transaction_timeout: run.transaction_timeout,
+        session_timeout: group.session_timeout,
+        operation_timeout: Duration::from_secs(10),
+        lookup_timeout: Duration::from_secs(5),
+        lookup_bytes_max: LOOKUP_BYTES_MAX,
     }
 }
 

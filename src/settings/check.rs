@@ -128,7 +128,10 @@ fn kafka(loaded: &Loaded) -> Checked<KafkaConfig> {
     .collect();
     properties.extend(raw.properties.iter().map(|(name, value)| (name.clone(), value.clone())));
     let config = KafkaConfig { brokers: raw.brokers.join(","), security, properties };
-    config.check().map_err(|error| loaded.error("kafka.properties", error.to_string()))?;
+    config.check().map_err(|error| {
+        let message = format!("refused: {}", error.reason);
+        loaded.error(&format!("kafka.properties.{}", error.property), message)
+    })?;
     Ok(config)
 }
 

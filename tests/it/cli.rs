@@ -111,7 +111,7 @@ fn secrets_are_refused_in_set_and_masked_when_shown() {
     let output = home
         .command(["check", "--show"])
         .env("BLOTTER__KAFKA__SASL__PASSWORD", "hunter2")
-        .env("BLOTTER__KAFKA__PROPERTIES__SSL_KEY_PASSWORD", "hunter3")
+        .env("BLOTTER__KAFKA__PROPERTIES__SSL_KEYSTORE_PASSWORD", "hunter3")
         .output()
         .unwrap();
     let shown = ran_ok(output);

@@ -6,10 +6,13 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::BaseConsumer;
 use rdkafka::error::KafkaError;
+use rdkafka::producer::BaseProducer;
 use zeroize::Zeroizing;
 
 use super::super::{SlotConfig, TopicPattern};
+use super::context::PlainContext;
 use crate::pipeline::limits::PRODUCED_RECORD_BYTES_MAX;
 
 /// How to reach and talk to one Kafka cluster. Prints no secret.
@@ -83,11 +86,11 @@ impl fmt::Debug for Sasl {
     }
 }
 
-/// A librdkafka property that can't be used as it was set.
+/// A librdkafka property, or a whole client, that can't be used as it was set.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("kafka.properties: {property} refused: {reason}")]
+#[error("{property} refused: {reason}")]
 pub struct ConfigRefused {
-    /// The property's name.
+    /// The property's name, or what client it is that can't be made.
     pub property: String,
     /// Why.
     pub reason: String,
@@ -104,6 +107,15 @@ const OWN: &[(&str, &str)] = &[
     ("session.timeout.ms", "it must stay above the transaction time-out; set by the shard"),
     ("group.remote.assignor", "group.protocol=consumer is not supported"),
     ("topic.blacklist", "it keeps our own outputs out of the input patterns"),
+    ("security.protocol", "it is set by kafka.security"),
+    ("sasl.mechanism", "it is set by kafka.sasl.mechanism"),
+    ("sasl.mechanisms", "it is set by kafka.sasl.mechanism"),
+    ("sasl.username", "it is set by kafka.sasl.username"),
+    ("sasl.password", "it is set by kafka.sasl.password"),
+    ("ssl.ca.location", "it is set by kafka.tls.ca_file"),
+    ("ssl.certificate.location", "it is set by kafka.tls.certificate_file"),
+    ("ssl.key.location", "it is set by kafka.tls.key_file"),
+    ("ssl.key.password", "it is set by kafka.tls.key_password"),
     ("statistics.interval.ms", "caught-up and lag come from the statistics, once a second"),
 ];
 
@@ -187,11 +199,30 @@ impl KafkaConfig {
         known.map(drop).map_err(|error| ConfigRefused::by_client(&error))
     }
 
-    /// Checks the properties against the time-outs of a slot.
+    /// Makes every client of `slot`, which connects to nothing, and drops it: librdkafka refuses
+    /// some settings only together, or for what is in a file.
     ///
     /// # Errors
-    /// A message may live longer than its transaction.
-    pub fn check_slot(&self, slot: &SlotConfig) -> Result<(), ConfigRefused> {
+    /// The first client that can't be made, with librdkafka's reason.
+    pub fn rehearse(&self, slot: &SlotConfig) -> Result<(), ConfigRefused> {
+        self.check_slot(slot)?;
+        let consumer = |config: ClientConfig| {
+            let made = alone(config).create_with_context::<_, BaseConsumer<_>>(PlainContext);
+            made.map(drop)
+        };
+        let producer = |config: ClientConfig| {
+            let made = alone(config).create::<BaseProducer>();
+            made.map(drop)
+        };
+        let refused = |client: &str, error: &KafkaError| ConfigRefused::of_client(client, error);
+        consumer(self.member(slot)).map_err(|error| refused("member of the group", &error))?;
+        consumer(self.reader(slot, "read_committed")).map_err(|error| refused("reader", &error))?;
+        producer(self.producer(slot)).map_err(|error| refused("producer", &error))
+    }
+
+    /// Checks the properties against the time-outs of a slot: a message must not live longer than
+    /// its transaction.
+    fn check_slot(&self, slot: &SlotConfig) -> Result<(), ConfigRefused> {
         let transaction_ms = slot.transaction_timeout.as_millis();
         let bounded = [
             ("message.timeout.ms", "a record"),
@@ -307,7 +338,22 @@ impl Security {
     }
 }
 
+/// Without brokers a client is whole, but has nobody to connect to.
+fn alone(mut config: ClientConfig) -> ClientConfig {
+    config.remove("bootstrap.servers");
+    config
+}
+
 impl ConfigRefused {
+    fn of_client(client: &str, error: &KafkaError) -> Self {
+        match error {
+            KafkaError::ClientCreation(reason) => {
+                Self { property: format!("the settings of the {client}"), reason: reason.clone() }
+            }
+            other => Self::by_client(other),
+        }
+    }
+
     fn by_client(error: &KafkaError) -> Self {
         match error {
             // The client's own words repeat the value, which may be a secret.
@@ -397,6 +443,10 @@ mod tests {
             ("transaction.timeout.ms", "1"),
             ("topic.blacklist", "x"),
             ("statistics.interval.ms", "0"),
+            ("security.protocol", "plaintext"),
+            ("sasl.mechanisms", "PLAIN"),
+            ("sasl.password", "x"),
+            ("ssl.ca.location", "x"),
         ];
         for (name, value) in refused {
             let error = with(name, value).check().expect_err(name);
@@ -429,6 +479,35 @@ mod tests {
                 assert_eq!(with(name, value).check_slot(&slot()).is_ok(), fits, "{name}={value}");
             }
         }
+    }
+
+    #[test]
+    fn what_the_client_refuses_together_is_refused_with_its_reason() {
+        for (name, value, reason) in [
+            ("max.in.flight", "10", "max.in.flight"),
+            ("retries", "0", "retries"),
+            ("queuing.strategy", "lifo", "queuing.strategy"),
+            ("max.poll.interval.ms", "1000", "session.timeout.ms"),
+            ("message.timeout.ms", "60000", "transaction"),
+            ("ssl.ca.pem", "hush-hush", ""),
+        ] {
+            let mut config = with(name, value);
+            config.security.tls = name.starts_with("ssl").then(Tls::default);
+            assert_eq!(config.check(), Ok(()), "{name} alone");
+            let error = config.rehearse(&slot()).expect_err(name).to_string();
+            assert!(error.contains(reason) && !error.contains("hush"), "{name}: {error}");
+        }
+        let mut config = with("client.rack", "a");
+        config.rehearse(&slot()).expect("nothing to refuse");
+        let ca_file = "/nowhere/ca.pem".to_owned();
+        config.security.tls = Some(Tls { ca_file, ..Tls::default() });
+        let error = config.rehearse(&slot()).expect_err("no such file").to_string();
+        assert!(error.contains("ssl.ca.location"), "{error}");
+        let mechanism = "PLAIN".to_owned();
+        let sasl = Some(Sasl { mechanism, ..Sasl::default() });
+        config.security = Security { tls: None, sasl };
+        let error = config.rehearse(&slot()).expect_err("nobody to log in as").to_string();
+        assert!(error.contains("sasl.username"), "{error}");
     }
 
     #[test]

@@ -73,9 +73,6 @@ impl Connector for KafkaConnector {
     type Broker = KafkaBroker;
 
     fn connect(&self, slot: &SlotConfig) -> Result<KafkaBroker, BrokerError> {
-        self.config.check_slot(slot).map_err(|refused| {
-            BrokerError::new(BrokerErrorKind::NotAuthorized, "connect", refused.to_string())
-        })?;
         let mut transactions = Transactions::new(self.config.producer(slot), slot);
         transactions.reset(slot.operation_timeout)?;
         let helper = Helper::start(&self.config, slot)?;
