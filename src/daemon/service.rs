@@ -86,8 +86,7 @@ impl Service {
         instance: String,
     ) -> Result<Self, PolicyTextError> {
         let policy = PolicyCell::new(Arc::clone(&settings.policy))?;
-        let restarts = settings.audit.as_ref().map(|audit| audit.restart.clone());
-        let restarts = Arc::new(RestartsOnce(Mutex::new(restarts.unwrap_or_default())));
+        let restarts = Arc::new(RestartsOnce(Mutex::new(settings.repairs.restart.clone())));
         Ok(Self { settings, keys, facts: Arc::new(facts), instance, policy, restarts })
     }
 
@@ -252,7 +251,7 @@ fn scrub(
         commitment_keys: keys.commitment_keys.clone(),
         instance_key: Arc::clone(&keys.instance_key),
         starts,
-        adopt: settings.audit.as_ref().map(|audit| audit.adopt.clone()).unwrap_or_default(),
+        adopt: settings.repairs.adopt.clone(),
         restart,
         audit,
         measures: settings.measure.map(|_| MeasuresTarget {

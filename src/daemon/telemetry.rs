@@ -21,6 +21,14 @@ pub enum LogFormat {
 #[error("log filter: {0}")]
 pub struct LogFilterError(#[from] tracing_subscriber::filter::ParseError);
 
+/// Whether [`start`] takes `filter`.
+///
+/// # Errors
+/// The filter can't be read.
+pub fn check_filter(filter: &str) -> Result<(), LogFilterError> {
+    Ok(EnvFilter::try_new(filter).map(drop)?)
+}
+
 /// Starts the own log for the whole process; a second call changes nothing.
 ///
 /// # Errors

@@ -134,8 +134,8 @@ pub const OFFSET_METADATA_BYTES_MAX: usize = 4_096;
 /// of microseconds a seal, and its other partitions wait.
 pub const AUDIT_RESTORE_READ_RECORDS_MAX: i64 = 1_000;
 
-/// An idle partition gets a seal this often, so that silence and a cut tail look different.
-pub const AUDIT_HEARTBEAT_MS_MAX: i64 = 30_000;
+/// An idle partition gets a seal at least this often, so that silence and a cut tail look different.
+pub const AUDIT_HEARTBEAT_MS_MAX: u32 = 30_000;
 
 const _: () = assert!(AUDIT_SEAL_BYTES_MAX < AUDIT_ENTRY_BYTES_MAX);
 // An action has eight text fields whose bytes may each become six; count lines hold short names.

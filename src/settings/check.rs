@@ -9,15 +9,20 @@ use zeroize::Zeroizing;
 
 use super::load::{Loaded, SettingsError};
 use super::raw::Secret;
-use super::{Audit, Fault, Group, Input, Keys, Log, Measure, Run, Settings, StartPosition, Topics};
+use super::{
+    Audit, Fault, Group, Input, Keys, Log, Measure, Repairs, Run, Settings, StartPosition, Topics,
+};
 use crate::daemon::broker::TopicPattern;
 use crate::daemon::broker::kafka::{KafkaConfig, Sasl, Security, Tls};
-use crate::daemon::telemetry::LogFormat;
+use crate::daemon::shard::FaultPoint;
+use crate::daemon::telemetry::{LogFormat, check_filter};
 use crate::pipeline::alert::Rules;
 use crate::pipeline::audit::{Deployment, RestartFrom};
 use crate::pipeline::emit::{TopicNames, TopicTemplate, TopicTemplateError, topic_name};
 use crate::pipeline::ingest::IngestRules;
-use crate::pipeline::limits::{CANARIES_MAX, SHARDS_MAX, TOPIC_PARTITIONS_MAX};
+use crate::pipeline::limits::{
+    AUDIT_HEARTBEAT_MS_MAX, CANARIES_MAX, SHARDS_MAX, TOPIC_PARTITIONS_MAX,
+};
 use crate::pipeline::record::{TenantId, Timestamp, TopicPartition};
 use crate::pipeline::redact::Policy;
 use crate::pipeline::scrub::AuditPolicy;
@@ -54,12 +59,13 @@ pub(super) fn settings(loaded: &Loaded) -> Checked<Settings> {
         canaries: canaries(loaded)?,
         deployment: deployment(loaded)?,
         audit: audit(loaded)?,
+        repairs: repairs(loaded)?,
         measure: measure(loaded)?,
         alert: alert(loaded)?,
         keys: keys(loaded)?,
         http,
         log: log(loaded)?,
-        fault: fault(loaded),
+        fault: fault(loaded)?,
     })
 }
 
@@ -293,9 +299,16 @@ fn audit(loaded: &Loaded) -> Checked<Option<Audit>> {
     if !raw.enabled {
         return Ok(None);
     }
-    if raw.heartbeat_ms < 1_000 {
-        return Err(loaded.error("audit.heartbeat_ms", "must be at least 1000"));
+    if !(1_000..=AUDIT_HEARTBEAT_MS_MAX).contains(&raw.heartbeat_ms) {
+        let message = format!("must be 1000 to {AUDIT_HEARTBEAT_MS_MAX}");
+        return Err(loaded.error("audit.heartbeat_ms", message));
     }
+    let heartbeat = Duration::from_millis(raw.heartbeat_ms.into());
+    Ok(Some(Audit { heartbeat, receipts: raw.receipts }))
+}
+
+fn repairs(loaded: &Loaded) -> Checked<Repairs> {
+    let raw = &loaded.raw.audit;
     let adopt: Option<Vec<_>> = raw.adopt.iter().map(|written| topic_partition(written)).collect();
     let adopt = adopt.ok_or_else(|| loaded.error("audit.adopt", "expected TOPIC/PARTITION"))?;
     let restart = raw.restart.iter().map(|written| {
@@ -310,8 +323,7 @@ fn audit(loaded: &Loaded) -> Checked<Option<Audit>> {
     let restart: Option<BTreeMap<_, _>> = restart.collect();
     let expected = "expected TOPIC/PARTITION@OFFSET or TOPIC/PARTITION@OFFSET:again";
     let restart = restart.ok_or_else(|| loaded.error("audit.restart", expected))?;
-    let heartbeat = Duration::from_millis(raw.heartbeat_ms.into());
-    Ok(Some(Audit { heartbeat, receipts: raw.receipts, adopt, restart }))
+    Ok(Repairs { adopt, restart })
 }
 
 fn topic_partition(written: &str) -> Option<TopicPartition> {
@@ -391,13 +403,20 @@ fn log(loaded: &Loaded) -> Checked<Log> {
             return Err(loaded.error("log.format", message));
         }
     };
+    check_filter(&raw.filter).map_err(|error| loaded.error("log.filter", error.to_string()))?;
     Ok(Log { format, filter: raw.filter.clone() })
 }
 
-fn fault(loaded: &Loaded) -> Option<Fault> {
+fn fault(loaded: &Loaded) -> Checked<Option<Fault>> {
     let raw = &loaded.raw.debug;
-    (!raw.fault_point.is_empty())
-        .then(|| Fault { point: raw.fault_point.clone(), marker: PathBuf::from(&raw.fault_marker) })
+    if raw.fault_point.is_empty() {
+        return Ok(None);
+    }
+    let point = FaultPoint::from_name(&raw.fault_point).ok_or_else(|| {
+        let known = FaultPoint::ALL.map(FaultPoint::name).join(", ");
+        loaded.error("debug.fault_point", format!("`{}` is none of {known}", raw.fault_point))
+    })?;
+    Ok(Some(Fault { point, marker: PathBuf::from(&raw.fault_marker) }))
 }
 
 /// The value itself, or the content of the file its twin names; both at once are refused.

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use crate::daemon::broker::TopicPattern;
 use crate::daemon::broker::kafka::KafkaConfig;
+use crate::daemon::shard::FaultPoint;
 use crate::daemon::telemetry::LogFormat;
 use crate::pipeline::alert::Rules;
 use crate::pipeline::audit::{Deployment, RestartFrom};
@@ -50,6 +51,8 @@ pub struct Settings {
     pub deployment: Deployment,
     /// The audit trail, when it is on.
     pub audit: Option<Audit>,
+    /// What stopped partitions may do.
+    pub repairs: Repairs,
     /// Measures, when they are on.
     pub measure: Option<Measure>,
     /// The rules, when alerts are on.
@@ -140,6 +143,11 @@ pub struct Audit {
     pub heartbeat: Duration,
     /// An entry for every record something was redacted in.
     pub receipts: bool,
+}
+
+/// What an operator lets stopped partitions do, with or without an audit trail.
+#[derive(Clone, Debug)]
+pub struct Repairs {
     /// Partitions whose committed offset a tool has set and an operator takes over.
     pub adopt: Vec<TopicPartition>,
     /// Partitions that go on with a new chain where they would stop, and from where.
@@ -176,8 +184,8 @@ pub struct Log {
 /// See `[debug]` in `config/default.toml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// Name of the point.
-    pub point: String,
+    /// The point.
+    pub point: FaultPoint,
     /// File made when it is reached; the loop goes on when it is removed.
     pub marker: PathBuf,
 }

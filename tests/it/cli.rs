@@ -86,12 +86,22 @@ fn wrong_values_name_their_place() {
         ("audit.adopt=logs", "TOPIC/PARTITION"),
         ("kafka.security=sasl_plaintext", "unencrypted"),
         ("redact.strictness=lax", "lax"),
+        ("audit.heartbeat_ms=30001", "30000"),
+        ("log.filter=blotter=loud", "filter"),
+        ("debug.fault_point=nowhere", "after_send"),
+        ("input.patterns=app\\b", "edge of a word"),
     ] {
         let ran = home.run(&["check", "--set", set]);
         assert_eq!(ran.exit, 78, "{set}");
         let key = set.split('=').next().unwrap();
         assert!(ran.stderr.contains(key) && ran.stderr.contains(part), "{set}: {}", ran.stderr);
     }
+    let together = home.run(&["check", "--set", "kafka.properties.retries=0"]);
+    assert_eq!(together.exit, 78);
+    assert!(together.stderr.contains("`retries` must be"), "{}", together.stderr);
+    let repairs_without_audit =
+        home.run(&["check", "--set", "audit.enabled=false", "--set", "audit.adopt=garbage"]);
+    assert_eq!(repairs_without_audit.exit, 78, "{}", repairs_without_audit.stderr);
     let fine = home.run(&[
         "check",
         "--set",

@@ -77,3 +77,22 @@ fn another_keyring_ends_the_process() {
         assert!(detail.contains(part), "{detail}");
     }
 }
+
+#[test]
+fn without_an_audit_trail_a_stopped_partition_is_begun_anew_too() {
+    let site = Site::new(1);
+    let first = Daemon::start(&site, &["audit.enabled=false"]);
+    first.feed(0, b"one");
+    first.feed(0, b"two");
+    first.redacted(0, 2);
+    first.end();
+    // The source ends before what was read of it.
+    site.cluster.truncate(&TopicPartition::new(SOURCE, 0), 1).unwrap();
+    let second = Daemon::start(&site, &["audit.enabled=false"]);
+    second.metrics(|text| text.contains("blotter_partition_stopped{"));
+    second.end();
+    let third = Daemon::start(&site, &["audit.enabled=false", "audit.restart=app.logs/0@1"]);
+    third.feed(0, b"three");
+    assert_eq!(third.redacted(0, 3)[2].body.value.as_deref(), Some(&b"three"[..]));
+    third.end();
+}
