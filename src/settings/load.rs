@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use config::{Config, FileFormat};
+use config::{Config, ConfigError, FileFormat};
 use toml::{Table, Value};
 
 use super::raw::RawSettings;
@@ -14,16 +14,6 @@ pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 
 /// Prefix of the environment variables that are settings.
 pub const ENVIRONMENT_PREFIX: &str = "BLOTTER__";
-
-/// Keys whose value in the environment or in `--set` is a list, separated by commas.
-const LIST_KEYS: &[&str] = &[
-    "kafka.brokers",
-    "input.topics",
-    "input.patterns",
-    "audit.adopt",
-    "audit.restart",
-    "sentinel.canaries",
-];
 
 /// Keys that hold secrets: masked when shown, refused in `--set`.
 const SECRET_KEYS: &[&str] =
@@ -78,7 +68,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, SettingsError> {
         }
         builder = builder.add_source(config::File::from_str(&layer.text, FileFormat::Toml));
     }
-    let broken = |error: config::ConfigError| SettingsError {
+    let broken = |error: ConfigError| SettingsError {
         place: "settings".to_owned(),
         message: error.to_string(),
     };
@@ -220,29 +210,53 @@ fn spanned_places(
     }
 }
 
-/// One value of the environment or the command line as a layer of its own, checked alone.
-fn value_layer(key: &[String], value: &str, place: &str) -> Result<Layer, SettingsError> {
-    let path = key.join(".");
-    let value = if LIST_KEYS.contains(&path.as_str()) {
-        let items = value.split(',').map(str::trim).filter(|item| !item.is_empty());
-        Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
-    } else {
-        Value::String(value.to_owned())
+/// One value of the environment or the command line as a layer of its own, checked alone: as it is,
+/// or as a list where the settings want one.
+fn value_layer(key: &[String], written: &str, place: &str) -> Result<Layer, SettingsError> {
+    let fits = |value: Value| {
+        let mut nested = value;
+        for part in key.iter().rev() {
+            nested = Value::Table(Table::from_iter([(part.clone(), nested)]));
+        }
+        let text = toml::to_string(&nested).map_err(|failure| failure.to_string())?;
+        let read = Config::builder()
+            .add_source(config::File::from_str(&text, FileFormat::Toml))
+            .build()
+            .and_then(Config::try_deserialize::<RawSettings>);
+        match read {
+            // What a table needs beside this value, another layer may have.
+            Ok(_) | Err(ConfigError::NotFound(_)) => Ok(text),
+            Err(failure) => Err(failure.to_string()),
+        }
     };
-    let mut nested = value;
-    for part in key.iter().rev() {
-        let mut table = Table::new();
-        table.insert(part.clone(), nested);
-        nested = Value::Table(table);
+    let fitting = fits(Value::String(written.to_owned())).or_else(|failure| {
+        if failure.contains("expected a sequence") { fits(list(written)) } else { Err(failure) }
+    });
+    let text = fitting
+        .map_err(|failure| SettingsError { place: place.to_owned(), message: explain(&failure) })?;
+    Ok(Layer { text, places: vec![(key.join("."), place.to_owned())] })
+}
+
+/// A list as TOML writes it, or its entries separated by commas, but for the commas in braces,
+/// where a pattern has them (`a{1,2}`).
+fn list(written: &str) -> Value {
+    let toml = toml::from_str::<Table>(&format!("list = {written}"));
+    if let Some(Value::Array(items)) = toml.ok().and_then(|mut table| table.remove("list"))
+        && items.iter().all(|item| item.is_str() || item.is_table())
+    {
+        return Value::Array(items);
     }
-    let error = |message: String| SettingsError { place: place.to_owned(), message };
-    let text = toml::to_string(&nested).map_err(|failure| error(failure.to_string()))?;
-    Config::builder()
-        .add_source(config::File::from_str(&text, FileFormat::Toml))
-        .build()
-        .and_then(Config::try_deserialize::<RawSettings>)
-        .map_err(|failure| error(explain(&failure.to_string())))?;
-    Ok(Layer { text, places: vec![(path, place.to_owned())] })
+    let mut depth = 0_usize;
+    let outside = |character: char| {
+        match character {
+            '{' => depth += 1,
+            '}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        character == ',' && depth == 0
+    };
+    let items = written.split(outside).map(str::trim).filter(|item| !item.is_empty());
+    Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
 }
 
 fn environment_key(name: &str) -> Vec<String> {
@@ -384,3 +398,37 @@ mod tests {
         assert!(load(&sources).unwrap_err().place.ends_with("blotter.toml:2"));
     }
 }
+    #[test]
+    fn lists_are_set_from_the_environment_and_the_command_line() {
+        let environment = [
+            ("BLOTTER__REDACT__REGIONS", "IN, DE"),
+            ("BLOTTER__REDACT__ALLOW__PHONES", "[\"+49 30 1234567\"]"),
+            ("BLOTTER__INGEST__TENANT__FROM", "header,field"),
+            ("BLOTTER__INGEST__TENANT__HEADER", "x-tenant"),
+            ("BLOTTER__INPUT__PATTERNS", "[ab]{1,2}, c.*"),
+        ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let overrides = [
+            "sentinel.canaries=a,b",
+            "input.topics=[]",
+            "redact.patterns=[{ name = \"iban\", regex = \"a,b\" }]",
+        ];
+        let loaded = load(&Sources {
+            environment: environment.to_vec(),
+            overrides: overrides.map(str::to_owned).to_vec(),
+            ..Sources::default()
+        });
+        let raw = loaded.unwrap().raw;
+        assert_eq!(raw.redact.regions.unwrap(), ["IN", "DE"]);
+        assert_eq!(raw.redact.allow.phones, ["+49 30 1234567"]);
+        let tenant = raw.ingest.tenant.unwrap();
+        assert_eq!((tenant.from.len(), tenant.header.as_deref()), (2, Some("x-tenant")));
+        assert_eq!(raw.input.patterns, ["[ab]{1,2}", "c.*"]);
+        assert_eq!(raw.sentinel.canaries, ["a", "b"]);
+        assert!(raw.input.topics.is_empty());
+        assert_eq!(raw.redact.patterns[0].regex, "a,b");
+        let overrides = vec!["ingest.tenant.from=name".to_owned()];
+        let error = load(&Sources { overrides, ..Sources::default() }).unwrap_err();
+        assert!(error.message.contains("variant"), "{error}");
+    }
+
