@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::load::{Loaded, SettingsError};
+use super::load::{FILE_SUFFIX, Loaded, SettingsError, is_secret_property};
 use super::raw::Secret;
 use super::{
     Audit, Fault, Group, Input, Keys, Log, Measure, Repairs, Run, Settings, StartPosition, Topics,
@@ -132,7 +132,18 @@ fn kafka(loaded: &Loaded) -> Checked<KafkaConfig> {
     .into_iter()
     .map(|(name, value)| (name.to_owned(), value))
     .collect();
-    properties.extend(raw.properties.iter().map(|(name, value)| (name.clone(), value.clone())));
+    for (name, value) in &raw.properties {
+        let twin = name.strip_suffix(FILE_SUFFIX).filter(|name| is_secret_property(name));
+        let Some(name) = twin else {
+            properties.insert(name.clone(), value.clone());
+            continue;
+        };
+        let key = format!("kafka.properties.{name}");
+        let written = Secret::from(raw.properties.get(name).cloned().unwrap_or_default());
+        if let Some(secret) = secret(loaded, &key, &written, value)? {
+            properties.insert(name.to_owned(), secret.reveal().to_owned());
+        }
+    }
     let config = KafkaConfig { brokers: raw.brokers.join(","), security, properties };
     config.check().map_err(|error| {
         let message = format!("refused: {}", error.reason);

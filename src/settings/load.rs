@@ -21,7 +21,10 @@ const SECRET_KEYS: &[&str] =
 
 /// Parts of librdkafka property names whose values are secrets.
 const SECRET_PROPERTY_WORDS: &[&str] =
-    &["password", "secret", "jaas", "oauthbearer.config", "key.pem"];
+    &["password", "passphrase", "secret", "jaas", "oauthbearer.config", "key.pem"];
+
+/// A secret's key with this behind it names the file that holds the secret.
+pub(super) const FILE_SUFFIX: &str = "_file";
 
 /// What was asked for on the command line and in the environment.
 #[derive(Clone, Debug, Default)]
@@ -70,7 +73,7 @@ pub fn load(sources: &Sources) -> Result<Loaded, SettingsError> {
     }
     let broken = |error: ConfigError| SettingsError {
         place: "settings".to_owned(),
-        message: error.to_string(),
+        message: explain(&error.to_string()),
     };
     let merged = builder.build().map_err(broken)?;
     let raw = merged.clone().try_deserialize().map_err(broken)?;
@@ -159,7 +162,7 @@ fn layers(sources: &Sources) -> Result<Vec<Layer>, SettingsError> {
         if is_secret(key) {
             let message = format!(
                 "secrets are refused on the command line, where every process can read them; \
-                 use {key}_file or the environment"
+                 use {key}{FILE_SUFFIX} or the environment"
             );
             return Err(SettingsError { place, message });
         }
@@ -261,7 +264,12 @@ fn list(written: &str) -> Value {
 
 fn environment_key(name: &str) -> Vec<String> {
     let parts: Vec<String> = name.split("__").map(str::to_lowercase).collect();
-    properties_key(parts, |property| property.replace('_', "."))
+    properties_key(parts, |property| match property.strip_suffix(FILE_SUFFIX) {
+        Some(secret) if is_secret_property(&secret.replace('_', ".")) => {
+            secret.replace('_', ".") + FILE_SUFFIX
+        }
+        _ => property.replace('_', "."),
+    })
 }
 
 fn split_key(key: &str) -> Vec<String> {
@@ -281,15 +289,20 @@ fn properties_key(parts: Vec<String>, spell: impl Fn(&str) -> String) -> Vec<Str
 }
 
 fn is_secret(key: &str) -> bool {
-    let property = key.strip_prefix("kafka.properties.");
     SECRET_KEYS.contains(&key)
-        || property.is_some_and(|name| SECRET_PROPERTY_WORDS.iter().any(|word| name.contains(word)))
+        || key.strip_prefix("kafka.properties.").is_some_and(is_secret_property)
 }
 
-/// Shortens serde's list of every known key to the nearest one.
+/// Whether the value of a librdkafka property is a secret; the name of a file that holds one is not.
+pub(super) fn is_secret_property(name: &str) -> bool {
+    !name.ends_with(FILE_SUFFIX) && SECRET_PROPERTY_WORDS.iter().any(|word| name.contains(word))
+}
+
+/// Shortens serde's list of every known key to the nearest one, and takes out a value that doesn't
+/// fit: it may be a secret.
 fn explain(message: &str) -> String {
     let Some(rest) = message.split("unknown field `").nth(1) else {
-        return message.trim().to_owned();
+        return without_value(message.trim());
     };
     let mut quoted = rest.split('`');
     let unknown = quoted.next().unwrap_or_default();
@@ -302,6 +315,21 @@ fn explain(message: &str) -> String {
     match nearest {
         Some((_, name)) => format!("unknown key `{unknown}`; did you mean `{name}`?"),
         None => format!("unknown key `{unknown}`; known here: {}", known.join(", ")),
+    }
+}
+
+/// `invalid type: string "x", expected u16` without the `x`.
+fn without_value(message: &str) -> String {
+    let parts = message
+        .find("invalid ")
+        .and_then(|at| message[at..].split_once(": "))
+        .and_then(|(fault, rest)| Some((fault, rest.rsplit_once(", expected ")?)));
+    match parts {
+        Some((fault, (found, expected))) => {
+            let kind = found.split(['`', '"']).next().unwrap_or_default().trim();
+            format!("{fault}: {kind}, expected {expected}")
+        }
+        None => message.to_owned(),
     }
 }
 
@@ -390,15 +418,6 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_type_names_its_place() {
-        let overrides = vec!["run.shards=many".to_owned()];
-        let error = load(&Sources { overrides, ..Sources::default() }).unwrap_err();
-        assert_eq!(error.place, "--set run.shards");
-        let (_folder, sources) = file("[run]\nshards = \"x\"\n");
-        assert!(load(&sources).unwrap_err().place.ends_with("blotter.toml:2"));
-    }
-}
-    #[test]
     fn lists_are_set_from_the_environment_and_the_command_line() {
         let environment = [
             ("BLOTTER__REDACT__REGIONS", "IN, DE"),
@@ -432,3 +451,54 @@ mod tests {
         assert!(error.message.contains("variant"), "{error}");
     }
 
+    #[test]
+    fn a_value_that_does_not_fit_is_not_told() {
+        let (_folder, sources) = file("[kafka.sasl]\npassword = 123456\n");
+        let in_file = load(&sources).unwrap_err();
+        let environment = |name: &str, value: &str| {
+            let environment = vec![(name.to_owned(), value.to_owned())];
+            load(&Sources { environment, ..Sources::default() }).unwrap_err()
+        };
+        let secret = "123456, expected 7";
+        for error in [
+            in_file,
+            environment("BLOTTER__KAFKA__SASL", secret),
+            environment("BLOTTER__KAFKA", secret),
+            environment("BLOTTER__KAFKA__SASL__PASSWORD__X", secret),
+        ] {
+            assert!(!error.to_string().contains("123456"), "{error}");
+            assert!(error.message.contains("expected "), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_secret_property_is_read_from_the_file_its_twin_names() {
+        let environment = [
+            ("BLOTTER__KAFKA__PROPERTIES__SSL_KEYSTORE_PASSWORD_FILE", "/run/secret"),
+            ("BLOTTER__KAFKA__PROPERTIES__SASL_OAUTHBEARER_ASSERTION_PRIVATE_KEY_FILE", "/run/k"),
+        ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let overrides = vec!["kafka.properties.ssl.key.pem_file=/run/pem".to_owned()];
+        let sources =
+            Sources { environment: environment.to_vec(), overrides, ..Sources::default() };
+        let properties = load(&sources).unwrap().raw.kafka.properties;
+        let names: Vec<_> = properties.keys().map(String::as_str).collect();
+        assert_eq!(
+            names,
+            [
+                "sasl.oauthbearer.assertion.private.key.file",
+                "ssl.key.pem_file",
+                "ssl.keystore.password_file"
+            ]
+        );
+    }
+
+    #[test]
+    fn a_wrong_type_names_its_place() {
+        let overrides = vec!["run.shards=many".to_owned()];
+        let error = load(&Sources { overrides, ..Sources::default() }).unwrap_err();
+        assert_eq!(error.place, "--set run.shards");
+        let (_folder, sources) = file("[run]\nshards = \"x\"\n");
+        assert!(load(&sources).unwrap_err().place.ends_with("blotter.toml:2"));
+    }
+}
