@@ -13,7 +13,7 @@ use super::{
     Audit, Fault, Group, Input, Keys, Log, Measure, Repairs, Run, Settings, StartPosition, Topics,
 };
 use crate::daemon::broker::TopicPattern;
-use crate::daemon::broker::kafka::{KafkaConfig, Sasl, Security, Tls};
+use crate::daemon::broker::kafka::{KafkaConfig, Sasl, Security, Tls, TokenSource};
 use crate::daemon::shard::FaultPoint;
 use crate::daemon::telemetry::{LogFormat, check_filter};
 use crate::pipeline::alert::Rules;
@@ -171,11 +171,42 @@ fn kafka_sasl(loaded: &Loaded) -> Checked<Sasl> {
         let message = format!("`{}` is none of {}", raw.mechanism, known.join(", "));
         return Err(loaded.error("kafka.sasl.mechanism", message));
     }
+    if raw.mechanism == "OAUTHBEARER" {
+        return token_source(loaded).map(|source| Sasl::Token(Box::new(source)));
+    }
     let password = secret(loaded, "kafka.sasl.password", &raw.password, &raw.password_file)?;
-    Ok(Sasl {
+    Ok(Sasl::Password {
         mechanism: raw.mechanism.clone(),
         username: raw.username.clone(),
         password: Zeroizing::new(password.as_ref().map_or("", Secret::reveal).to_owned()),
+    })
+}
+
+fn token_source(loaded: &Loaded) -> Checked<TokenSource> {
+    let kafka = &loaded.raw.kafka;
+    let raw = &kafka.sasl;
+    let endpoint = &raw.token_endpoint;
+    let refuse = |message: &str| Err(loaded.error("kafka.sasl.token_endpoint", message));
+    if endpoint.is_empty() {
+        let elsewhere = ["sasl.oauthbearer.method", "enable.sasl.oauthbearer.unsecure.jwt"];
+        if !elsewhere.iter().any(|name| kafka.properties.contains_key(*name)) {
+            return refuse("is empty: OAUTHBEARER needs to know where tokens come from");
+        }
+    } else if endpoint.starts_with("http://") && !kafka.allow_plaintext_password {
+        return refuse(
+            "sends the client secret unencrypted; use https://, or say \
+             kafka.allow_plaintext_password = true",
+        );
+    } else if !endpoint.starts_with("https://") && !endpoint.starts_with("http://") {
+        return refuse("expected https://HOST/PATH");
+    }
+    let secret =
+        secret(loaded, "kafka.sasl.client_secret", &raw.client_secret, &raw.client_secret_file)?;
+    Ok(TokenSource {
+        endpoint: endpoint.clone(),
+        client_id: raw.client_id.clone(),
+        client_secret: Zeroizing::new(secret.as_ref().map_or("", Secret::reveal).to_owned()),
+        scope: raw.scope.clone(),
     })
 }
 

@@ -16,8 +16,12 @@ pub const DEFAULTS: &str = include_str!("../../config/default.toml");
 pub const ENVIRONMENT_PREFIX: &str = "BLOTTER__";
 
 /// Keys that hold secrets: masked when shown, refused in `--set`.
-const SECRET_KEYS: &[&str] =
-    &["kafka.sasl.password", "kafka.tls.key_password", "keys.encryption_key"];
+const SECRET_KEYS: &[&str] = &[
+    "kafka.sasl.password",
+    "kafka.sasl.client_secret",
+    "kafka.tls.key_password",
+    "keys.encryption_key",
+];
 
 /// Parts of librdkafka property names whose values are secrets.
 const SECRET_PROPERTY_WORDS: &[&str] =

@@ -95,6 +95,16 @@ pub struct RawSasl {
     pub password: Secret,
     /// File that holds the password.
     pub password_file: String,
+    /// URL that gives out tokens (`OAUTHBEARER`).
+    pub token_endpoint: String,
+    /// Client id for the token endpoint.
+    pub client_id: String,
+    /// Client secret for the token endpoint.
+    pub client_secret: Secret,
+    /// File that holds the client secret.
+    pub client_secret_file: String,
+    /// Scope to ask for.
+    pub scope: String,
 }
 
 /// `[input]`

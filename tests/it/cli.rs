@@ -113,6 +113,33 @@ fn wrong_values_name_their_place() {
 }
 
 #[test]
+fn tokens_come_from_an_encrypted_endpoint() {
+    let home = Home::new();
+    let secret = home.write("secret", "hush\n");
+    let secret = format!("kafka.sasl.client_secret_file={}", secret.display());
+    for (endpoint, exit, told) in [
+        ("", 78, "token_endpoint"),
+        ("http://idp.example/token", 78, "unencrypted"),
+        ("idp.example", 78, "https://HOST/PATH"),
+        ("https://idp.example/token", 0, "valid"),
+    ] {
+        let endpoint = format!("kafka.sasl.token_endpoint={endpoint}");
+        let settings = [
+            "kafka.security=sasl_tls",
+            "kafka.sasl.mechanism=OAUTHBEARER",
+            "kafka.sasl.client_id=blotter",
+            &secret,
+            &endpoint,
+        ];
+        let set = settings.iter().flat_map(|setting| ["--set", setting]);
+        let ran = home.run(&["check"].into_iter().chain(set).collect::<Vec<_>>());
+        assert_eq!(ran.exit, exit, "{endpoint}: {}", ran.stderr);
+        let output = ran.stdout + &ran.stderr;
+        assert!(output.contains(told) && !output.contains("hush"), "{endpoint}: {output}");
+    }
+}
+
+#[test]
 fn secrets_are_refused_in_set_and_masked_when_shown() {
     let home = Home::new();
     let ran = home.run(&["check", "--set", "kafka.sasl.password=hunter2"]);

@@ -13,3 +13,4 @@ mod operations;
 mod pipeline;
 mod slots;
 mod smoke;
+mod tokens;

@@ -44,6 +44,11 @@ impl Cluster {
         all.join(",")
     }
 
+    /// Bootstrap server of the listener that wants tokens.
+    pub(crate) fn token_broker(&self) -> String {
+        format!("127.0.0.1:{}", self.ports[0].tokens)
+    }
+
     /// A forwarder in front of the first node's PROXIED listener, with its bootstrap server.
     pub(crate) fn forwarder(&self) -> (Forwarder, String) {
         let ports = self.ports[0];
@@ -140,16 +145,18 @@ fn properties(id: usize, all: &[Ports]) -> String {
         .map(|(index, ports)| format!("{}@127.0.0.1:{}", index + 1, ports.controller))
         .collect();
     let (replication, isr) = if all.len() == 1 { (1, 1) } else { (3, 2) };
-    let Ports { plain, controller, proxied, forwarder } = own;
+    let Ports { plain, controller, proxied, forwarder, tokens } = own;
     format!(
         "process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{controller},PROXIED://127.0.0.1:{proxied}
-advertised.listeners=PLAINTEXT://127.0.0.1:{plain},PROXIED://127.0.0.1:{forwarder}
+listeners=PLAINTEXT://127.0.0.1:{plain},CONTROLLER://127.0.0.1:{controller},PROXIED://127.0.0.1:{proxied},TOKENS://127.0.0.1:{tokens}
+advertised.listeners=PLAINTEXT://127.0.0.1:{plain},PROXIED://127.0.0.1:{forwarder},TOKENS://127.0.0.1:{tokens}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
-listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,TOKENS:SASL_PLAINTEXT
+listener.name.tokens.sasl.enabled.mechanisms=OAUTHBEARER
+listener.name.tokens.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"broker\";
 num.partitions=4
 auto.create.topics.enable=false
 min.insync.replicas={isr}
@@ -190,6 +197,12 @@ fn free_ports(nodes: usize) -> Vec<Ports> {
         }
     };
     (0..nodes)
-        .map(|_| Ports { plain: next(), controller: next(), proxied: next(), forwarder: next() })
+        .map(|_| Ports {
+            plain: next(),
+            controller: next(),
+            proxied: next(),
+            forwarder: next(),
+            tokens: next(),
+        })
         .collect()
 }

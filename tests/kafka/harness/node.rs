@@ -34,6 +34,8 @@ pub(crate) struct Ports {
     pub(crate) proxied: u16,
     /// Where a forwarder takes connections for it (what the broker advertises).
     pub(crate) forwarder: u16,
+    /// Where clients log in with (unsigned) tokens.
+    pub(crate) tokens: u16,
 }
 
 /// One node of a cluster: its settings, its folder and, while it runs, its process.

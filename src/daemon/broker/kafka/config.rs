@@ -49,15 +49,32 @@ pub struct Tls {
 }
 
 /// SASL.
+#[derive(Clone)]
+pub enum Sasl {
+    /// By name and password.
+    Password {
+        /// `PLAIN`, `SCRAM-SHA-256` or `SCRAM-SHA-512`.
+        mechanism: String,
+        /// User name.
+        username: String,
+        /// Password.
+        password: Zeroizing<String>,
+    },
+    /// By `OAUTHBEARER`, with tokens that librdkafka fetches and renews on a thread of its own.
+    Token(Box<TokenSource>),
+}
+
+/// Who gives out tokens, and to whom (the OAuth 2.0 client credentials grant, RFC 6749 4.4).
 #[derive(Clone, Default)]
-pub struct Sasl {
-    /// `PLAIN`, `SCRAM-SHA-256`, `SCRAM-SHA-512` or `OAUTHBEARER` (whose further settings are
-    /// librdkafka properties).
-    pub mechanism: String,
-    /// User name.
-    pub username: String,
-    /// Password.
-    pub password: Zeroizing<String>,
+pub struct TokenSource {
+    /// URL of the token endpoint; empty where librdkafka properties name another source.
+    pub endpoint: String,
+    /// Client id.
+    pub client_id: String,
+    /// Client secret.
+    pub client_secret: Zeroizing<String>,
+    /// Scope; empty asks for none.
+    pub scope: String,
 }
 
 impl fmt::Debug for KafkaConfig {
@@ -82,7 +99,16 @@ impl fmt::Debug for Tls {
 impl fmt::Debug for Sasl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = formatter.debug_struct("Sasl");
-        shown.field("mechanism", &self.mechanism).finish_non_exhaustive()
+        shown.field("mechanism", &self.mechanism()).finish_non_exhaustive()
+    }
+}
+
+impl Sasl {
+    fn mechanism(&self) -> &str {
+        match self {
+            Self::Password { mechanism, .. } => mechanism,
+            Self::Token(_) => "OAUTHBEARER",
+        }
     }
 }
 
@@ -95,6 +121,8 @@ pub struct ConfigRefused {
     /// Why.
     pub reason: String,
 }
+
+const TOKEN_ENDPOINT: &str = "sasl.oauthbearer.token.endpoint.url";
 
 /// Properties that blotter sets itself, with the reason.
 const OWN: &[(&str, &str)] = &[
@@ -116,6 +144,10 @@ const OWN: &[(&str, &str)] = &[
     ("ssl.certificate.location", "it is set by kafka.tls.certificate_file"),
     ("ssl.key.location", "it is set by kafka.tls.key_file"),
     ("ssl.key.password", "it is set by kafka.tls.key_password"),
+    (TOKEN_ENDPOINT, "it is set by kafka.sasl.token_endpoint"),
+    ("sasl.oauthbearer.client.id", "it is set by kafka.sasl.client_id"),
+    ("sasl.oauthbearer.client.secret", "it is set by kafka.sasl.client_secret"),
+    ("sasl.oauthbearer.scope", "it is set by kafka.sasl.scope"),
     ("statistics.interval.ms", "caught-up and lag come from the statistics, once a second"),
 ];
 
@@ -331,16 +363,31 @@ impl Security {
             set("ssl.key.password", &tls.key_password);
         }
         if let Some(sasl) = &self.sasl {
-            set("sasl.mechanism", &sasl.mechanism);
-            set("sasl.username", &sasl.username);
-            set("sasl.password", &sasl.password);
+            set("sasl.mechanism", sasl.mechanism());
+            match sasl {
+                Sasl::Password { username, password, .. } => {
+                    set("sasl.username", username);
+                    set("sasl.password", password);
+                }
+                Sasl::Token(source) if !source.endpoint.is_empty() => {
+                    set("sasl.oauthbearer.method", "oidc");
+                    set(TOKEN_ENDPOINT, &source.endpoint);
+                    set("sasl.oauthbearer.client.id", &source.client_id);
+                    set("sasl.oauthbearer.client.secret", &source.client_secret);
+                    set("sasl.oauthbearer.scope", &source.scope);
+                }
+                Sasl::Token(_) => {}
+            }
         }
     }
 }
 
-/// Without brokers a client is whole, but has nobody to connect to.
+/// Without brokers a client is whole, but has nobody to connect to; tokens it asks for at once.
 fn alone(mut config: ClientConfig) -> ClientConfig {
     config.remove("bootstrap.servers");
+    if config.get(TOKEN_ENDPOINT).is_some() {
+        config.set(TOKEN_ENDPOINT, "http://127.0.0.1:1/");
+    }
     config
 }
 
@@ -393,6 +440,11 @@ mod tests {
             properties: BTreeMap::from([(name.to_owned(), value.to_owned())]),
             ..KafkaConfig::default()
         }
+    }
+
+    fn with_password(password: &str) -> Sasl {
+        let (mechanism, password) = ("PLAIN".to_owned(), password.to_owned().into());
+        Sasl::Password { mechanism, username: String::new(), password }
     }
 
     fn slot() -> SlotConfig {
@@ -503,9 +555,7 @@ mod tests {
         config.security.tls = Some(Tls { ca_file, ..Tls::default() });
         let error = config.rehearse(&slot()).expect_err("no such file").to_string();
         assert!(error.contains("ssl.ca.location"), "{error}");
-        let mechanism = "PLAIN".to_owned();
-        let sasl = Some(Sasl { mechanism, ..Sasl::default() });
-        config.security = Security { tls: None, sasl };
+        config.security = Security { tls: None, sasl: Some(with_password("")) };
         let error = config.rehearse(&slot()).expect_err("nobody to log in as").to_string();
         assert!(error.contains("sasl.username"), "{error}");
     }
@@ -524,8 +574,12 @@ mod tests {
         let mut config = with("ssl.key.pem", "hush-1");
         config.security = Security {
             tls: Some(Tls { key_password: "hush-2".to_owned().into(), ..Tls::default() }),
-            sasl: Some(Sasl { password: "hush-3".to_owned().into(), ..Sasl::default() }),
+            sasl: Some(with_password("hush-3")),
         };
+        assert!(!format!("{config:?}").contains("hush"), "{config:?}");
+        let client_secret = "hush-4".to_owned().into();
+        let source = TokenSource { client_secret, ..TokenSource::default() };
+        config.security.sasl = Some(Sasl::Token(Box::new(source)));
         assert!(!format!("{config:?}").contains("hush"), "{config:?}");
     }
 

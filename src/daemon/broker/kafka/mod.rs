@@ -36,7 +36,7 @@ pub(crate) use asking::Asker;
 pub(crate) use context::PlainContext;
 pub(crate) use errors::classify;
 
-pub use config::{ConfigRefused, KafkaConfig, Sasl, Security, Tls};
+pub use config::{ConfigRefused, KafkaConfig, Sasl, Security, Tls, TokenSource};
 
 use self::lookups::{Helper, Task};
 use self::member::Member;
