@@ -1,5 +1,6 @@
 //! Candidates for each kind of field: the best by the table's order is kept, wherever it stands in
-//! the record; among equals the one outside, then the first.
+//! the record; among equals the one outside, then the first. Of who did what, the one outside is kept
+//! whatever its name: deeper down stands what others sent.
 
 use std::borrow::Cow;
 
@@ -86,7 +87,7 @@ impl<'x> Collector<'x> {
         raw: Raw<'x>,
         path: &[&str],
     ) {
-        let rank = u16::from(name.order) << 8 | u16::from(depth);
+        let rank = rank(name, depth);
         let slot = &self.found[name.kind as usize];
         if slot.as_ref().is_some_and(|best| best.rank <= rank) {
             return;
@@ -201,6 +202,24 @@ impl<'x> Collector<'x> {
         }
         Some(text)
     }
+}
+
+/// Lower is better.
+fn rank(name: &Name, depth: u8) -> u16 {
+    let is_nearest_first = matches!(
+        name.kind,
+        FieldKind::Tenant
+            | FieldKind::Event
+            | FieldKind::Action
+            | FieldKind::Actor
+            | FieldKind::ActorType
+            | FieldKind::Object
+            | FieldKind::ObjectType
+            | FieldKind::Session
+            | FieldKind::Role
+    );
+    let (first, second) = if is_nearest_first { (depth, name.order) } else { (name.order, depth) };
+    u16::from(first) << 8 | u16::from(second)
 }
 
 /// Event names are identifiers; a sentence under `event` (structlog) is a message.

@@ -15,7 +15,8 @@ pub(super) fn names_of(kind: FieldKind) -> Vec<NameSpec> {
     names.iter().map(spec).collect()
 }
 
-/// Objects that wrap a record or its attributes; what lies in them counts as if it lay outside.
+/// Objects that wrap a record or its attributes; what lies in them counts as if it lay outside. Not
+/// `params`, which are the caller's words and not the record's.
 pub(super) const CONTAINERS: &[(&str, Scope)] = &[
     ("resourceLogs", Scope::Record),
     ("scopeLogs", Scope::Record),
@@ -39,7 +40,6 @@ pub(super) const CONTAINERS: &[(&str, Scope)] = &[
     ("metadata", Scope::Attributes),
     ("data", Scope::Attributes),
     ("payload", Scope::Attributes),
-    ("params", Scope::Attributes),
     ("details", Scope::Attributes),
 ];
 

@@ -302,14 +302,37 @@ fn nothing_is_guessed() {
 
 #[test]
 fn the_tables_order_decides_and_not_the_records() {
-    let line = br#"{"salon_id":"s","level":3,"severityText":"WARN","level":"debug","tenant":"t","attributes":{"tenant_id":"u"}}"#;
+    let line = br#"{"salon_id":"s","level":3,"severityText":"WARN","level":"debug","tenant":"t","attributes":{"logger":"x","service.name":"y"}}"#;
     with_record(line, |record| {
         assert_eq!(record.severity, Severity::Warn);
-        assert_eq!(text_of_kind(&record, FieldKind::Tenant), Some("u"));
+        assert_eq!(text_of_kind(&record, FieldKind::Tenant), Some("t"));
+        assert_eq!(text_of_kind(&record, FieldKind::Service), Some("y"));
     });
     with_record(br#"{"tenant":"first","tenant":"second"}"#, |record| {
         assert_eq!(text_of_kind(&record, FieldKind::Tenant), Some("first"));
     });
+}
+
+#[test]
+fn what_a_caller_sent_speaks_for_nobody_else() {
+    for container in ["params", "data", "payload", "details", "body", "attributes"] {
+        let line = format!(
+            r#"{{"{container}":{{"tenant_id":"other","actor_id":"b","staff_action":"refund","conversation_id":"d","event_name":"bot.handover"}},"tenant":"own","user_id":"a","action":"view","session_id":"c","type":"request"}}"#
+        );
+        with_record(line.as_bytes(), |record| {
+            for (kind, text) in [
+                (FieldKind::Tenant, "own"),
+                (FieldKind::Actor, "a"),
+                (FieldKind::Action, "view"),
+                (FieldKind::Session, "c"),
+                (FieldKind::Event, "request"),
+            ] {
+                assert_eq!(text_of_kind(&record, kind), Some(text), "{container} {kind:?}");
+            }
+        });
+    }
+    let line = br#"{"msg":"request","params":{"tenant_id":"t","staff_id":"st","action":"cancel"}}"#;
+    with_record(line, |record| assert_eq!((record.tenant, record.staff_action), (None, None)));
 }
 
 #[test]
