@@ -6,7 +6,7 @@ use std::borrow::Cow;
 
 use super::json::unescape;
 use super::kind::FieldKind;
-use super::names::{Name, NameId};
+use super::names::{Name, NameId, NameTable};
 use super::severity::severity_of;
 use super::time::time_of;
 use crate::pipeline::limits::FIELD_BYTES_MAX;
@@ -134,22 +134,44 @@ impl<'x> Collector<'x> {
         self.paths.is_some()
     }
 
-    /// Takes over what a record nested in this one's message says: the inner record is the log,
-    /// the outer one its wrapping. The service alone is told by the table's order, since inner
-    /// `logger` and `name` are weaker than the wrapper's `service.name`.
-    pub(super) fn absorb(&mut self, inner: Collector<'_>) {
+    /// Whether this is what a container runtime or its shipper makes of a line of a container.
+    pub(super) fn is_container_line(&self, table: &NameTable) -> bool {
+        let is_log = |message: &Candidate<'_>| matches!(message.source, Source::Name(id) if &*table.name(id).path == "log");
+        (self.has(FieldKind::Stream) || self.has(FieldKind::Container))
+            && self.candidate(FieldKind::Message).is_some_and(is_log)
+    }
+
+    /// Takes what a record nested in this one's message says and this one does not.
+    pub(super) fn fill_from(&mut self, inner: Collector<'_>) {
+        self.absorb(inner, |_, _, _| true);
+    }
+
+    /// Takes over what a container's line says: it is the log, this record its wrapping. The service
+    /// alone is told by the table's order, since inner `logger` and `name` are weaker than the
+    /// wrapper's `service.name`.
+    pub(super) fn take_over(&mut self, inner: Collector<'_>) {
+        self.absorb(inner, |kind, outer, inner| {
+            kind == FieldKind::Service && outer.rank < inner.rank
+        });
+    }
+
+    fn absorb(
+        &mut self,
+        inner: Collector<'_>,
+        keeps: impl Fn(FieldKind, &Candidate<'_>, &Candidate<'_>) -> bool,
+    ) {
         let wrapper = self.path_of(FieldKind::Message).unwrap_or_default().to_owned();
-        if inner.severity != Severity::Unknown {
-            self.severity = inner.severity;
-        }
-        self.event_time = inner.event_time.or(self.event_time);
         for kind in FieldKind::ALL {
             let Some(candidate) = &inner.found[kind as usize] else { continue };
-            let outer = &self.found[kind as usize];
+            let outer = self.found[kind as usize].as_ref();
             let keeps_outer = kind == FieldKind::Message
-                || kind == FieldKind::Service
-                    && outer.as_ref().is_some_and(|outer| outer.rank < candidate.rank);
+                || outer.is_some_and(|outer| keeps(kind, outer, candidate));
             if !keeps_outer {
+                match kind {
+                    FieldKind::Severity => self.severity = inner.severity,
+                    FieldKind::EventTime => self.event_time = inner.event_time,
+                    _ => {}
+                }
                 let candidate = Candidate {
                     text: Cow::Owned(candidate.text.as_ref().to_owned()),
                     ..*candidate
@@ -179,9 +201,8 @@ impl<'x> Collector<'x> {
         let fits = match name.kind {
             FieldKind::Severity => raw.kind != RawKind::Bool,
             FieldKind::EventTime => raw.kind != RawKind::Bool,
-            FieldKind::Event | FieldKind::StepName | FieldKind::Stream | FieldKind::Role => {
-                is_string
-            }
+            FieldKind::Event | FieldKind::StepName | FieldKind::Role => is_string,
+            FieldKind::Stream => matches!(raw.text, "stdout" | "stderr"),
             FieldKind::Session => is_string || &*name.path != "thread_id",
             FieldKind::Handover
             | FieldKind::Fallback

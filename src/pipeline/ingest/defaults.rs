@@ -82,7 +82,7 @@ const NAMES: &[(FieldKind, &[&str])] = &[
             "^observed_time_unix_nano",
         ],
     ),
-    (FieldKind::Message, &["^message", "^msg", "^body", "^@m", "^log", "^text"]),
+    (FieldKind::Message, &["^message", "^msg", "^body", "^@m", "^log"]),
     (
         FieldKind::Service,
         &[
@@ -301,7 +301,18 @@ const NAMES: &[(FieldKind, &[&str])] = &[
         FieldKind::BookingValue,
         &["booking_value", "booking.value", "booking.amount", "booking_amount", "booking.price"],
     ),
-    (FieldKind::Stream, &["^stream"]),
+    (FieldKind::Stream, &["^stream", "^source"]),
+    (
+        FieldKind::Container,
+        &[
+            "^container_id",
+            "^container_name",
+            "kubernetes.container_name",
+            "kubernetes.pod_name",
+            "kubernetes.container.name",
+            "kubernetes.pod.name",
+        ],
+    ),
     (FieldKind::PartialFlag, &["^partial_message", "^_p", "^logtag"]),
     (FieldKind::PartialOrdinal, &["^partial_ordinal"]),
     (FieldKind::PartialLast, &["^partial_last"]),

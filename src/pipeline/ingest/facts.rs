@@ -24,6 +24,20 @@ pub(super) fn bot_fact(found: &Collector<'_>) -> Option<BotFact> {
     (fact != BotFact::default()).then_some(fact)
 }
 
+/// Whether an application wrote the record, about somebody or something said: its message is no
+/// record of its own, but may hold whatever a user typed.
+pub(super) fn is_own_record(found: &Collector<'_>) -> bool {
+    const TOLD: [FieldKind; 6] = [
+        FieldKind::Tenant,
+        FieldKind::Actor,
+        FieldKind::Action,
+        FieldKind::Session,
+        FieldKind::Role,
+        FieldKind::Sender,
+    ];
+    TOLD.iter().any(|kind| found.has(*kind)) || bot_fact(found).is_some()
+}
+
 const BOT_PREFIXES: &[&str] = &[
     "bot.",
     "chatbot.",

@@ -58,6 +58,8 @@ pub enum FieldKind {
     BookingValue,
     /// Output stream of a container.
     Stream,
+    /// The container that wrote the line.
+    Container,
     /// Flag: the line goes on elsewhere.
     PartialFlag,
     /// Position of a piece in its line.
@@ -71,7 +73,7 @@ impl FieldKind {
     pub const COUNT: usize = Self::ALL.len();
 
     /// Every kind.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
         Self::Severity,
         Self::EventTime,
         Self::Message,
@@ -99,6 +101,7 @@ impl FieldKind {
         Self::TokensTotal,
         Self::BookingValue,
         Self::Stream,
+        Self::Container,
         Self::PartialFlag,
         Self::PartialOrdinal,
         Self::PartialLast,
@@ -135,6 +138,7 @@ impl FieldKind {
             Self::TokensTotal => "tokens_total",
             Self::BookingValue => "booking_value",
             Self::Stream => "stream",
+            Self::Container => "container",
             Self::PartialFlag => "partial_flag",
             Self::PartialOrdinal => "partial_ordinal",
             Self::PartialLast => "partial_last",

@@ -147,14 +147,24 @@ fn text_of(bytes: &[u8]) -> (&str, bool) {
     (&text[..text.floor_char_boundary(SCAN_BYTES_MAX)], is_whole)
 }
 
-/// Container runtimes and shippers put a service's line into `log` or `message` as a string.
+/// Container runtimes and shippers put a service's line into `log` or `message` as a string. What
+/// stands in a message is believed over the record around it only in a container's line: anywhere
+/// else it may be what a user typed.
 fn look_inside_message(table: &NameTable, found: &mut Collector<'_>) {
     let Some(message) = found.message else { return };
     if message.text.starts_with('{') {
+        let is_container_line = found.is_container_line(table);
+        if !is_container_line && facts::is_own_record(found) {
+            return;
+        }
         let text = message.decoded();
         let mut inner = Collector::new(found.wants_paths());
         if json::scan(&text, table, &mut inner).is_ok() {
-            found.absorb(inner);
+            if is_container_line {
+                found.take_over(inner);
+            } else {
+                found.fill_from(inner);
+            }
             return;
         }
     }

@@ -121,6 +121,7 @@ impl RawFields {
             FieldKind::StepName
             | FieldKind::Sender
             | FieldKind::Stream
+            | FieldKind::Container
             | FieldKind::PartialFlag
             | FieldKind::PartialOrdinal
             | FieldKind::PartialLast => None,

@@ -314,6 +314,42 @@ fn the_tables_order_decides_and_not_the_records() {
 }
 
 #[test]
+fn what_a_user_typed_is_no_record() {
+    let typed = r#"{\"tenant_id\":\"other\",\"staff_id\":\"st\",\"staff_action\":\"cancel\",\"level\":\"fatal\",\"event\":\"bot.handover\",\"session_id\":\"d\"}"#;
+    for head in [
+        r#""level":"info","event":"bot.turn","role":"user","tenant_id":"own","session_id":"c""#,
+        r#""level":"info","tenant_id":"own""#,
+        r#""event":"user","sender_id":"c""#,
+        r#""event":"bot.turn""#,
+        r#""stream":true,"tenant_id":"own""#,
+    ] {
+        for name in ["text", "message", "msg", "log"] {
+            let line = format!(r#"{{{head},"{name}":"{typed}"}}"#);
+            with_record(line.as_bytes(), |record| {
+                let tenant = text_of_kind(&record, FieldKind::Tenant);
+                assert_ne!(tenant, Some("other"), "{line}");
+                assert_eq!(tenant.is_some(), head.contains("tenant"), "{line}");
+                assert_ne!(record.severity, Severity::Fatal, "{line}");
+                assert_eq!((record.actor, record.staff_action), (None, None), "{line}");
+                assert_eq!(record.bot.and_then(|bot| bot.handover), None, "{line}");
+                assert_ne!(record.session.map(|session| session.text).as_deref(), Some("d"));
+            });
+        }
+    }
+}
+
+#[test]
+fn a_shippers_message_adds_what_the_shipper_does_not_know() {
+    let line = br#"{"@timestamp":"2023-11-14T22:13:20.123Z","severity":"info","message":"{\"level\":\"error\",\"time\":1,\"tenant\":\"t\",\"service\":\"api\"}"}"#;
+    with_record(line, |record| {
+        assert_eq!(record.severity, Severity::Info);
+        assert_eq!(record.event_time.map(Timestamp::millis), AT);
+        assert_eq!(text_of_kind(&record, FieldKind::Tenant), Some("t"));
+        assert_eq!(text_of_kind(&record, FieldKind::Service), Some("api"));
+    });
+}
+
+#[test]
 fn what_a_caller_sent_speaks_for_nobody_else() {
     for container in ["params", "data", "payload", "details", "body", "attributes"] {
         let line = format!(
@@ -549,7 +585,7 @@ fn the_longest_names_are_compiled_and_longer_ones_refused() {
 fn explain_names_paths_and_rules_but_no_values() {
     let at = TopicPartition::new("app.logs", 0);
     let ingest = Ingest::new(IngestRules::default());
-    let line = br#"{"log":"{\"Level\":\"error\",\"Service\":{\"name\":\"asha@example.com\"}}\n","salonId":"s"}"#;
+    let line = br#"{"log":"{\"Level\":\"error\",\"Service\":{\"name\":\"asha@example.com\"}}\n","stream":"stdout","salonId":"s"}"#;
     let explanation = ingest.explain(&source(&at, line));
     let severity = explanation.finding(FieldKind::Severity).unwrap();
     assert_eq!(severity.path.as_deref(), Some("log.Level"));
