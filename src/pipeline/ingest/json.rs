@@ -11,8 +11,8 @@ use crate::pipeline::limits::JSON_DEPTH_MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Broken;
 
-/// Offers every named value of `text` to `out`. Linear in `text`; work per byte is bounded by the
-/// depth limit even for hostile pairs.
+/// Offers every named value of `text` to `out`: an object or an array of objects, and nothing behind
+/// it. Linear in `text`; work per byte is bounded by the depth limit even for hostile pairs.
 pub(super) fn scan<'x>(
     text: &'x str,
     table: &NameTable,
@@ -20,10 +20,12 @@ pub(super) fn scan<'x>(
 ) -> Result<(), Broken> {
     let mut scanner = Scanner { text, bytes: text.as_bytes(), at: 0, table, out, path: Vec::new() };
     match scanner.token()? {
-        b'{' => scanner.object(Position::TOP, 0),
-        b'[' => scanner.array(Position::TOP, 0),
-        _ => Err(Broken),
+        b'{' => scanner.object(Position::TOP, 0)?,
+        b'[' => scanner.list()?,
+        _ => return Err(Broken),
     }
+    // Behind the end there is white space or this is no document.
+    scanner.token().map_or(Ok(()), |_| Err(Broken))
 }
 
 struct Scanner<'x, 's> {
@@ -133,6 +135,16 @@ impl<'x> Scanner<'x, '_> {
             b'{' | b'[' => self.skip_nested(),
             _ => self.scalar().map(drop),
         }
+    }
+
+    /// At the `[` of a whole text, which is a list of records or the beginning of a plain line
+    /// (`[1234] ..`, `[2026-11-23 ..`).
+    fn list(&mut self) -> Result<(), Broken> {
+        let start = self.at;
+        self.at += 1;
+        let is_of_records = self.token()? == b'{';
+        self.at = start;
+        if is_of_records { self.array(Position::TOP, 0) } else { Err(Broken) }
     }
 
     /// At `[`. Leaves behind `]`. Only objects inside an array can hold fields.
