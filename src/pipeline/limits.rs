@@ -12,8 +12,8 @@ pub const TENANT_ID_BYTES_MAX: usize = 128;
 /// bounds both the stack and the work on hostile pairs.
 pub const JSON_DEPTH_MAX: usize = 24;
 
-/// Resources of one OTLP batch that are counted apart; collectors group by resource, and the rest
-/// share the last place, without tenant and service.
+/// Tenants and services of one OTLP batch that are counted apart; collectors group by resource, and
+/// the rest share the last place, without tenant and service.
 pub const BATCH_RESOURCES_MAX: usize = 256;
 
 /// Fields are looked for in this much of a value; a logger writes them first, and the rest of a

@@ -370,3 +370,25 @@ fn a_demo_touches_no_folder_of_somebody_else() {
     assert_eq!(other.exit, 64, "{}", other.stderr);
     assert_eq!(fs::read_to_string(home.path("mine/notes.txt")).unwrap(), "kept");
 }
+
+#[test]
+fn an_otlp_batch_of_two_tenants_joins_nothing_of_theirs() {
+    let home = Home::new();
+    let resource = |tenant: &str, more: &str| {
+        format!(
+            r#"{{"resource":{{"attributes":[{{"key":"tenant.id","value":{{"stringValue":"{tenant}"}}}}]}},"scopeLogs":[{{"logRecords":[{{"attributes":[{{"key":"session.id","value":{{"stringValue":"+919876543210"}}}}{more}]}}]}}]}}"#
+        )
+    };
+    let deed = r#",{"key":"staff_id","value":{"stringValue":"st-2"}},{"key":"action","value":{"stringValue":"refund"}}"#;
+    let (acme, globex) = (resource("acme", ""), resource("globex", deed));
+    let line = format!(r#"{{"resourceLogs":[{acme},{globex}]}}"#);
+    let ran = home.pipe(&["pipe", "--out", "out"], line.as_bytes());
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    assert_clean(&ran.stdout);
+    assert!(!ran.stdout.contains("[phone:"), "a token would join them: {}", ran.stdout);
+    let audit = fs::read_to_string(home.path("out/audit.jsonl")).unwrap();
+    assert!(audit.contains(r#""k":"red""#), "{audit}");
+    for word in [r#""k":"act""#, "acme", "globex", "refund", "st-2"] {
+        assert!(!audit.contains(word), "{word}: {audit}");
+    }
+}

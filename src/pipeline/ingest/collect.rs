@@ -65,6 +65,8 @@ pub(super) struct Collector<'x> {
     pub(super) message: Option<Raw<'x>>,
     /// Key paths of what was kept, when they are asked for.
     paths: Option<Vec<(FieldKind, String)>>,
+    /// What the paths of what is offered stand below.
+    root: &'static str,
 }
 
 impl<'x> Collector<'x> {
@@ -75,6 +77,7 @@ impl<'x> Collector<'x> {
             event_time: None,
             message: None,
             paths: with_paths.then(Vec::new),
+            root: "",
         }
     }
 
@@ -97,7 +100,18 @@ impl<'x> Collector<'x> {
             self.message = Some(raw);
         }
         let Some(text) = self.accept(name, raw) else { return };
-        self.put(name.kind, Candidate { text, source: Source::Name(id), rank }, || path.join("."));
+        let root = self.root;
+        self.put(name.kind, Candidate { text, source: Source::Name(id), rank }, || {
+            format!("{root}{}", path.join("."))
+        });
+    }
+
+    /// What is offered from now on stands below the path `root` and replaces nothing.
+    pub(super) fn add_below(&mut self, root: &'static str) {
+        self.root = root;
+        for candidate in self.found.iter_mut().flatten() {
+            candidate.rank = 0;
+        }
     }
 
     /// Sets what a line header or the text itself says, unless a named field says so already.

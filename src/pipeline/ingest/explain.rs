@@ -81,7 +81,7 @@ impl Explanation<'_> {
 pub(super) fn explain<'a>(
     record: &SourceRecord<'a>,
     rules: &'a TopicRules,
-    reading: &Reading<'a>,
+    reading: Reading<'a>,
     found: &mut Collector<'a>,
 ) -> Explanation<'a> {
     let table = &rules.table;

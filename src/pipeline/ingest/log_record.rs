@@ -277,12 +277,13 @@ pub struct LogRecord<'a> {
     pub booking_value: Option<f64>,
     /// Whether the record is a piece of a longer line.
     pub partial: SplitLine,
-    /// What the value holds when it is a batch of log records (OTLP), by resource; the other fields
-    /// are the first one's. Empty when it is one log record.
+    /// What the value holds when it is a batch of log records (OTLP), by tenant and service; the
+    /// other fields are the first one's, or absent when they are not all of one tenant. Empty when
+    /// it is one log record.
     pub batch: Vec<ResourceLogs<'a>>,
 }
 
-/// The log records of one resource in a batch. **May hold personal data.**
+/// The log records of one tenant and service in a batch. **May hold personal data.**
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ResourceLogs<'a> {
     /// The tenant.

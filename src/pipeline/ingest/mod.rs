@@ -80,8 +80,8 @@ impl Ingest {
     pub fn parse<'a>(&'a self, record: &SourceRecord<'a>) -> LogRecord<'a> {
         let rules = self.rules_of(&record.topic_partition.topic);
         let mut found = Collector::new(false);
-        let read = read(record.value, &rules.table, &mut found);
-        build(record, rules, &read, &mut found)
+        let read = read(record, rules, &mut found);
+        build(record, rules, read, &mut found)
     }
 
     /// What `record` says, where each field was found and by which rule.
@@ -89,8 +89,8 @@ impl Ingest {
     pub fn explain<'a>(&'a self, record: &SourceRecord<'a>) -> Explanation<'a> {
         let rules = self.rules_of(&record.topic_partition.topic);
         let mut found = Collector::new(true);
-        let read = read(record.value, &rules.table, &mut found);
-        explain::explain(record, rules, &read, &mut found)
+        let read = read(record, rules, &mut found);
+        explain::explain(record, rules, read, &mut found)
     }
 
     fn rules_of(&self, topic: &str) -> &TopicRules {
@@ -100,22 +100,44 @@ impl Ingest {
 }
 
 /// How a value was read, apart from its fields.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Reading<'x> {
     format: Format,
     partial: SplitLine,
-    /// The resources of a batch, with what they count.
-    batch: Vec<(&'x str, SeverityCounts)>,
+    batch: BatchLogs<'x>,
 }
 
-fn read<'x>(value: Option<&'x [u8]>, table: &NameTable, found: &mut Collector<'x>) -> Reading<'x> {
-    let Some(bytes) = value.filter(|bytes| !bytes.is_empty()) else {
-        return Reading { format: Format::Empty, partial: SplitLine::default(), batch: Vec::new() };
+impl Reading<'_> {
+    fn of(format: Format) -> Self {
+        Self { format, ..Self::default() }
+    }
+}
+
+/// The log records of a batch by tenant and service.
+#[derive(Clone, Debug, Default)]
+struct BatchLogs<'x> {
+    logs: Vec<ResourceLogs<'x>>,
+    /// Not all of them are of the same tenant.
+    mixes_tenants: bool,
+}
+
+fn read<'a>(
+    record: &SourceRecord<'a>,
+    rules: &'a TopicRules,
+    found: &mut Collector<'a>,
+) -> Reading<'a> {
+    let Some(bytes) = record.value.filter(|bytes| !bytes.is_empty()) else {
+        return Reading::of(Format::Empty);
     };
     let (text, is_whole) = text_of(bytes);
     let body = text.trim_start_matches([' ', '\t', '\n', '\r', '\u{feff}']);
-    let mut reading = read_text(body, table, found);
-    look_inside_message(table, found);
+    let mut reading = match otlp::batch(body) {
+        Some(batch) => read_batch(record, rules, &batch, found),
+        None => read_text(body, &rules.table, found),
+    };
+    if reading.batch.logs.is_empty() {
+        look_inside_message(&rules.table, found);
+    }
     let by_fields = facts::split_line(found);
     if by_fields.is_partial() {
         reading.partial = by_fields;
@@ -128,11 +150,34 @@ fn read<'x>(value: Option<&'x [u8]>, table: &NameTable, found: &mut Collector<'x
 
 fn read_text<'x>(body: &'x str, table: &NameTable, found: &mut Collector<'x>) -> Reading<'x> {
     if body.starts_with(['{', '[']) && json::scan(body, table, found).is_ok() {
-        let batch = otlp::resources(body);
-        return Reading { format: Format::Json, partial: SplitLine::default(), batch };
+        return Reading::of(Format::Json);
     }
     let (format, partial) = text::scan(body, table, found);
-    Reading { format, partial, batch: Vec::new() }
+    Reading { partial, ..Reading::of(format) }
+}
+
+/// What `found` gets is the first log record's. Of a batch of several tenants it gets nothing: there
+/// is no one whose record the whole is.
+fn read_batch<'a>(
+    record: &SourceRecord<'a>,
+    rules: &'a TopicRules,
+    batch: &otlp::Batch<'a>,
+    found: &mut Collector<'a>,
+) -> Reading<'a> {
+    let logs = batch_logs(record, rules, &batch.resources);
+    if let ([first, ..], false) = (&*batch.resources, logs.mixes_tenants) {
+        found.add_below("resourceLogs.resource.");
+        scan_what_is_there(first.resource, rules, found);
+        found.add_below("resourceLogs.scopeLogs.logRecords.");
+        scan_what_is_there(first.records[0].0, rules, found);
+    }
+    let format = if batch.is_whole { Format::Json } else { Format::Text };
+    Reading { batch: logs, ..Reading::of(format) }
+}
+
+/// What breaks off keeps what was found before the break.
+fn scan_what_is_there<'a>(text: &'a str, rules: &TopicRules, found: &mut Collector<'a>) {
+    let _broken = json::scan(text, &rules.table, found);
 }
 
 /// The text fields are looked for in, and whether all of the value is UTF-8.
@@ -176,7 +221,7 @@ fn look_inside_message(table: &NameTable, found: &mut Collector<'_>) {
 fn build<'a>(
     record: &SourceRecord<'a>,
     rules: &'a TopicRules,
-    reading: &Reading<'a>,
+    reading: Reading<'a>,
     found: &mut Collector<'a>,
 ) -> LogRecord<'a> {
     let table = &rules.table;
@@ -186,7 +231,11 @@ fn build<'a>(
     let tokens = facts::tokens(found);
     let rating = facts::number(found, FieldKind::Rating);
     let booking_value = facts::number(found, FieldKind::BookingValue);
-    let tenant = tenant(record, rules, found.take(FieldKind::Tenant));
+    let tenant = if reading.batch.mixes_tenants {
+        None
+    } else {
+        tenant(record, rules, found.take(FieldKind::Tenant))
+    };
     let (severity, event_time) = (found.severity, found.event_time);
     let mut take = |kind| found.take(kind).map(|candidate| field(candidate, table));
     LogRecord {
@@ -213,27 +262,46 @@ fn build<'a>(
         tokens,
         booking_value,
         partial: reading.partial,
-        batch: resources(record, rules, &reading.batch),
+        batch: reading.batch.logs,
     }
 }
 
-/// Tenant, service and counts of each resource of a batch; equal ones are one.
-fn resources<'a>(
+/// Tenant, service and counts of the log records of a batch; equal ones are one.
+fn batch_logs<'a>(
     record: &SourceRecord<'a>,
     rules: &'a TopicRules,
-    batch: &[(&'a str, SeverityCounts)],
-) -> Vec<ResourceLogs<'a>> {
-    let mut all: Vec<ResourceLogs<'a>> = Vec::new();
-    for (text, severities) in batch {
-        let mut found = Collector::new(false);
-        // What breaks off keeps what was found before the break.
-        let _broken = json::scan(text, &rules.table, &mut found);
-        let own = ResourceLogs {
-            tenant: tenant(record, rules, found.take(FieldKind::Tenant)),
-            service: found.take(FieldKind::Service).map(|found| field(found, &rules.table)),
-            event_time: found.event_time,
-            severities: *severities,
-        };
+    batch: &[otlp::ResourceText<'a>],
+) -> BatchLogs<'a> {
+    let mut logs = BatchLogs::default();
+    for resource in batch {
+        let mut shared = Collector::new(false);
+        scan_what_is_there(resource.resource, rules, &mut shared);
+        let says_all = shared.has(FieldKind::Tenant) && shared.has(FieldKind::Service);
+        let alike = if says_all { resource.records.len() } else { 1 };
+        for records in resource.records.chunks(alike) {
+            let mut own = Collector::new(false);
+            scan_what_is_there(records[0].0, rules, &mut own);
+            let mut take = |kind| shared.candidate(kind).cloned().or_else(|| own.take(kind));
+            let (named, service) = (take(FieldKind::Tenant), take(FieldKind::Service));
+            let mut severities: SeverityCounts = [0; _];
+            for (_, severity) in records {
+                severities[*severity as usize] += 1;
+            }
+            logs.add(ResourceLogs {
+                tenant: tenant(record, rules, named),
+                service: service.map(|found| field(found, &rules.table)),
+                event_time: own.event_time,
+                severities,
+            });
+        }
+    }
+    logs
+}
+
+impl<'x> BatchLogs<'x> {
+    fn add(&mut self, own: ResourceLogs<'x>) {
+        let all = &mut self.logs;
+        self.mixes_tenants |= all.first().is_some_and(|first| first.tenant != own.tenant);
         let same = |one: &ResourceLogs<'_>| one.tenant == own.tenant && one.service == own.service;
         match all.iter().position(same) {
             Some(at) => all[at].absorb(&own),
@@ -246,7 +314,6 @@ fn resources<'a>(
             }
         }
     }
-    all
 }
 
 fn field<'a>(candidate: Candidate<'a>, table: &'a NameTable) -> Field<'a> {

@@ -1,6 +1,5 @@
-//! OTLP in JSON: one Kafka record holds the log records of several resources (services, tenants).
-//! Ingest reports the first log record's fields; the severities are counted one by one, under the
-//! resource they came from, so that no error hides behind the first record or another's name.
+//! OTLP in JSON: one Kafka record holds the log records of several resources (services, tenants),
+//! taken apart here, so that no error hides behind the first one or another's name.
 //!
 //! Source: opentelemetry-proto, `logs/v1/logs.proto`, in the JSON mapping of the OTLP specification
 //! (`severityNumber` a number or the enum's name).
@@ -13,19 +12,37 @@ use crate::pipeline::record::Severity;
 /// Log records by severity, in the order of [`Severity::ALL`].
 pub type SeverityCounts = [u32; Severity::ALL.len()];
 
-/// The resources in `text` that have log records, each as the object it stands in; none when it is
-/// no OTLP. What breaks off keeps what was counted before the break.
-pub(super) fn resources(text: &str) -> Vec<(&str, SeverityCounts)> {
-    let mut walk = Walk { text, at: 0, depth: 1, start: None, ..Walk::default() };
-    if walk.is_otlp() != Some(true) {
-        return Vec::new();
-    }
-    while walk.step().is_some() {}
-    walk.end_resource(text.len());
-    walk.resources
+/// What one Kafka record holds.
+pub(super) struct Batch<'x> {
+    /// Those that have log records; at least one.
+    pub(super) resources: Vec<ResourceText<'x>>,
+    /// Nothing broke off and nothing follows.
+    pub(super) is_whole: bool,
 }
 
-/// Depth of a resource's object: in the list, in the whole.
+/// Log records and the resource they came from.
+#[derive(Default)]
+pub(super) struct ResourceText<'x> {
+    /// The resource's own object, empty if it has none.
+    pub(super) resource: &'x str,
+    /// The object of each log record, with its severity; at least one.
+    pub(super) records: Vec<(&'x str, Severity)>,
+}
+
+/// The batch in `text`; none when it is no OTLP or empty. What breaks off keeps what came before the
+/// break.
+pub(super) fn batch(text: &str) -> Option<Batch<'_>> {
+    let mut walk = Walk { text, depth: 1, ..Walk::default() };
+    if !walk.is_otlp()? {
+        return None;
+    }
+    while walk.step().is_some() {}
+    walk.end_resource();
+    let is_whole = walk.depth == 0 && walk.next_byte().is_none();
+    (!walk.resources.is_empty()).then_some(Batch { resources: walk.resources, is_whole })
+}
+
+/// Depth of the object that holds a resource and its log records: in the list, in the whole.
 const RESOURCE_DEPTH: usize = 3;
 
 /// One pass over the text, strings stepped over as wholes.
@@ -37,12 +54,15 @@ struct Walk<'x> {
     depth: usize,
     /// Depth inside the list of log records, while in one.
     list: Option<usize>,
-    /// Of the resource that is open, which starts here.
-    counts: SeverityCounts,
-    start: Option<usize>,
+    /// Where the object of a resource begins, while in one.
+    resource_at: Option<usize>,
+    /// Where the log record that is open begins.
+    record_at: usize,
     /// Severity of the log record that is open.
     of_record: Option<Severity>,
-    resources: Vec<(&'x str, SeverityCounts)>,
+    /// What is open.
+    open: ResourceText<'x>,
+    resources: Vec<ResourceText<'x>>,
 }
 
 impl<'x> Walk<'x> {
@@ -56,6 +76,9 @@ impl<'x> Walk<'x> {
     }
 
     fn step(&mut self) -> Option<()> {
+        if self.depth == 0 {
+            return None;
+        }
         match self.next_byte()? {
             b'"' => {
                 let name = self.string()?;
@@ -67,8 +90,8 @@ impl<'x> Walk<'x> {
             }
             b'{' | b'[' => {
                 self.depth += 1;
-                if self.depth == RESOURCE_DEPTH {
-                    self.start = Some(self.at);
+                if self.list.is_some_and(|list| self.depth == list + 1) {
+                    self.record_at = self.at;
                 }
             }
             b'}' | b']' => self.close()?,
@@ -83,6 +106,9 @@ impl<'x> Walk<'x> {
         let value = self.next_byte()?;
         match (name, self.list) {
             ("logRecords", None) if value == b'[' => self.list = Some(self.depth + 1),
+            ("resource", None) if value == b'{' && self.depth == RESOURCE_DEPTH => {
+                self.resource_at = Some(self.at);
+            }
             ("severityNumber" | "severityText", Some(list)) if self.depth == list + 1 => {
                 let text = if value == b'"' { self.string()? } else { self.scalar() };
                 let severity = severity_of(text, Unit::OtelSeverity);
@@ -97,25 +123,29 @@ impl<'x> Walk<'x> {
 
     fn close(&mut self) -> Option<()> {
         if self.depth == RESOURCE_DEPTH {
-            self.end_resource(self.at + 1);
+            self.end_resource();
         }
         self.depth = self.depth.checked_sub(1)?;
         match self.list {
             Some(list) if self.depth == list => {
                 let severity = self.of_record.take().unwrap_or_default();
-                self.counts[severity as usize] += 1;
+                self.open.records.push((self.text.get(self.record_at..=self.at)?, severity));
             }
             Some(list) if self.depth < list => self.list = None,
+            None if self.depth == RESOURCE_DEPTH => {
+                if let Some(start) = self.resource_at.take() {
+                    self.open.resource = self.text.get(start..=self.at)?;
+                }
+            }
             _ => {}
         }
         Some(())
     }
 
-    fn end_resource(&mut self, end: usize) {
-        let counts = std::mem::take(&mut self.counts);
-        let text = self.start.take().and_then(|start| self.text.get(start..end));
-        if let (Some(text), true) = (text, counts != [0; _]) {
-            self.resources.push((text, counts));
+    fn end_resource(&mut self) {
+        let ended = std::mem::take(&mut self.open);
+        if !ended.records.is_empty() {
+            self.resources.push(ended);
         }
     }
 
@@ -152,18 +182,23 @@ impl<'x> Walk<'x> {
 mod tests {
     use super::*;
 
-    /// What each resource counted.
-    fn counted(text: &str) -> Vec<Vec<(Severity, u32)>> {
-        let all = resources(text).into_iter().map(|(own, counts)| {
-            assert!(own.starts_with('{'));
-            let pairs = Severity::ALL.into_iter().zip(counts);
-            pairs.filter(|(_, count)| *count > 0).collect()
-        });
-        all.collect()
+    /// The severities of each resource.
+    fn severities(text: &str) -> Vec<Vec<Severity>> {
+        let of = |resource: ResourceText<'_>| {
+            assert!(resource.resource.is_empty() || resource.resource.starts_with('{'));
+            assert!(resource.resource.is_empty() || resource.resource.ends_with('}'));
+            let records = resource.records.into_iter();
+            let severity = |(text, severity): (&str, _)| {
+                assert!(text.starts_with('{') && text.ends_with('}'), "{text}");
+                severity
+            };
+            records.map(severity).collect()
+        };
+        batch(text).map_or(Vec::new(), |batch| batch.resources.into_iter().map(of).collect())
     }
 
     #[test]
-    fn every_log_record_counts_under_its_own_severity() {
+    fn every_log_record_has_its_own_severity_and_resource() {
         let text = r#" {"resourceLogs": [
             {"resource":{"attributes":[{"key":"severityNumber","value":{"intValue":"17"}}]},
              "scopeLogs":[{"scope":{},"logRecords":[
@@ -173,17 +208,18 @@ mod tests {
               {"logRecords":[{"severityNumber":"SEVERITY_NUMBER_WARN2"}, {"severityNumber":17,"severityText":"INFO"}]}]},
             {"resource":{},"scopeLogs":[]},
             {"scopeLogs":[{"logRecords":[{"severityNumber":21},{"severityNumber":18}]}]}]}"#;
-        let first = vec![
-            (Severity::Unknown, 1),
-            (Severity::Info, 1),
-            (Severity::Warn, 1),
-            (Severity::Error, 2),
-        ];
-        let last = vec![(Severity::Error, 1), (Severity::Fatal, 1)];
-        assert_eq!(counted(text), [first, last]);
+        use Severity::{Error, Fatal, Info, Unknown, Warn};
+        let expected = [vec![Info, Error, Unknown, Warn, Error], vec![Fatal, Error]];
+        assert_eq!(severities(text), expected);
+        let whole = batch(text).unwrap();
+        assert!(whole.is_whole);
+        let resources = whole.resources.iter().map(|one| one.resource.len() > 2);
+        assert_eq!(resources.collect::<Vec<_>>(), [true, false]);
         // What breaks off keeps what came before.
         let cut = &text[..text.find("SEVERITY_NUMBER_WARN2").unwrap()];
-        assert_eq!(counted(cut)[0].iter().map(|(_, count)| count).sum::<u32>(), 3);
+        assert_eq!(severities(cut), [[Info, Error, Unknown]]);
+        assert!(!batch(cut).unwrap().is_whole);
+        assert!(!batch(&format!("{text} x")).unwrap().is_whole);
     }
 
     #[test]
@@ -198,7 +234,7 @@ mod tests {
             r#"["resourceLogs"]"#,
             r#"{"resourceLogs":]]]]}"#,
         ] {
-            assert!(counted(text).is_empty(), "{text}");
+            assert!(severities(text).is_empty(), "{text}");
         }
     }
 }

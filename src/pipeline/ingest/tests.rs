@@ -377,6 +377,92 @@ fn the_tables_order_decides_and_not_the_records() {
     });
 }
 
+type Attributes<'a> = &'a [(&'a str, &'a str)];
+
+/// An OTLP batch of resources, each with attributes and log records with attributes.
+fn otlp(resources: &[(Attributes<'_>, &[Attributes<'_>])]) -> String {
+    let attributes = |pairs: Attributes<'_>| {
+        let pairs = pairs.iter().map(|(key, value)| {
+            format!(r#"{{"key":"{key}","value":{{"stringValue":"{value}"}}}}"#)
+        });
+        format!(r#"{{"attributes":[{}]}}"#, pairs.collect::<Vec<_>>().join(","))
+    };
+    let resources = resources.iter().map(|(resource, logs)| {
+        let logs: Vec<String> = logs.iter().map(|log| attributes(log)).collect();
+        format!(
+            r#"{{"resource":{},"scopeLogs":[{{"logRecords":[{}]}}]}}"#,
+            attributes(resource),
+            logs.join(",")
+        )
+    });
+    format!(r#"{{"resourceLogs":[{}]}}"#, resources.collect::<Vec<_>>().join(","))
+}
+
+fn tenants_of_batch<'r>(record: &'r LogRecord<'_>) -> Vec<(Option<&'r str>, u32)> {
+    let of = |logs: &'r ResourceLogs<'_>| {
+        let tenant = logs.tenant.as_ref().map(|tenant| tenant.id.as_str());
+        (tenant, logs.severities.iter().sum())
+    };
+    record.batch.iter().map(of).collect()
+}
+
+#[test]
+fn a_batch_of_several_tenants_is_nobodys_record() {
+    let deed =
+        [("staff_id", "st"), ("action", "refund"), ("session.id", "c"), ("bot.handover", "1")];
+    let of_globex = [("tenant.id", "globex"), deed[0], deed[1], deed[2], deed[3]];
+    let by_resource = otlp(&[
+        (&[("tenant.id", "acme"), ("service.name", "api")], &[&[("session.id", "c")], &[]]),
+        (&[("tenant.id", "globex"), ("service.name", "api")], &[&deed]),
+    ]);
+    let by_log = otlp(&[(
+        &[("service.name", "api")],
+        &[&[("tenant.id", "acme")], &[("tenant.id", "acme")], &of_globex],
+    )]);
+    for line in [by_resource, by_log] {
+        with_record(line.as_bytes(), |record| {
+            assert_eq!(
+                tenants_of_batch(&record),
+                [(Some("acme"), 2), (Some("globex"), 1)],
+                "{line}"
+            );
+            let LogRecord { tenant, actor, action, session, bot, staff_action, .. } = record;
+            assert_eq!((tenant, actor, action, session), (None, None, None, None), "{line}");
+            assert_eq!((bot, staff_action), (None, None), "{line}");
+        });
+    }
+    // A log record without a tenant may be anybody's.
+    let line = otlp(&[(&[], &[&[("tenant.id", "acme")], &deed])]);
+    with_record(line.as_bytes(), |record| {
+        assert_eq!(tenants_of_batch(&record), [(Some("acme"), 1), (None, 1)]);
+        assert_eq!((record.tenant, record.staff_action), (None, None));
+    });
+}
+
+#[test]
+fn a_batch_of_one_tenant_has_the_first_log_records_fields() {
+    let acme = ("tenant.id", "acme");
+    let line = otlp(&[(
+        &[acme],
+        &[&[("staff_id", "st"), ("tenant.id", "typed")], &[("action", "refund")]],
+    )]);
+    with_record(line.as_bytes(), |record| {
+        assert_eq!(tenants_of_batch(&record), [(Some("acme"), 2)]);
+        assert_eq!(text_of_kind(&record, FieldKind::Tenant), Some("acme"));
+        assert_eq!(text_of_kind(&record, FieldKind::Actor), Some("st"));
+        assert_eq!((record.action, record.staff_action), (None, None));
+    });
+    let at = TopicPartition::new("app.logs", 0);
+    let ingest = Ingest::new(IngestRules::default());
+    let explanation = ingest.explain(&source(&at, line.as_bytes()));
+    let path = |kind| explanation.finding(kind).unwrap().path.clone().unwrap();
+    assert_eq!(path(FieldKind::Tenant), "resourceLogs.resource.attributes.tenant.id.stringValue");
+    assert_eq!(
+        path(FieldKind::Actor),
+        "resourceLogs.scopeLogs.logRecords.attributes.staff_id.stringValue"
+    );
+}
+
 #[test]
 fn what_a_user_typed_is_no_record() {
     let typed = r#"{\"tenant_id\":\"other\",\"staff_id\":\"st\",\"staff_action\":\"cancel\",\"level\":\"fatal\",\"event\":\"bot.handover\",\"session_id\":\"d\"}"#;
