@@ -7,8 +7,9 @@ use std::borrow::Cow;
 use super::json::unescape;
 use super::kind::FieldKind;
 use super::names::{Name, NameId, NameTable};
+use super::rules::TopicRules;
 use super::severity::severity_of;
-use super::time::time_of;
+use super::time::{leading_time, time_of};
 use crate::pipeline::limits::FIELD_BYTES_MAX;
 use crate::pipeline::record::{Severity, Timestamp};
 
@@ -58,6 +59,7 @@ pub(super) enum Source {
 }
 
 pub(super) struct Collector<'x> {
+    rules: &'x TopicRules,
     found: [Option<Candidate<'x>>; FieldKind::COUNT],
     pub(super) severity: Severity,
     pub(super) event_time: Option<Timestamp>,
@@ -70,8 +72,9 @@ pub(super) struct Collector<'x> {
 }
 
 impl<'x> Collector<'x> {
-    pub(super) fn new(with_paths: bool) -> Self {
+    pub(super) fn new(rules: &'x TopicRules, with_paths: bool) -> Self {
         Self {
+            rules,
             found: [const { None }; FieldKind::COUNT],
             severity: Severity::Unknown,
             event_time: None,
@@ -114,13 +117,47 @@ impl<'x> Collector<'x> {
         }
     }
 
-    /// Sets what a line header or the text itself says, unless a named field says so already.
+    /// Sets what a line header or the text itself says, unless a named field says so already or the
+    /// rules switch the field off.
     pub(super) fn offer_text(&mut self, kind: FieldKind, text: &'x str, source: Source) {
-        if self.found[kind as usize].is_none() && !text.is_empty() && text.len() <= FIELD_BYTES_MAX
-        {
+        let is_text = !text.is_empty() && text.len() <= FIELD_BYTES_MAX;
+        if is_text && self.lacks(kind) {
             let candidate = Candidate { text: Cow::Borrowed(text), source, rank: u16::MAX };
             self.put(kind, candidate, String::new);
         }
+    }
+
+    /// As [`Collector::offer_text`], for a severity.
+    pub(super) fn offer_severity(&mut self, severity: Severity, text: &'x str, source: Source) {
+        if severity != Severity::Unknown && self.lacks(FieldKind::Severity) {
+            self.severity = severity;
+            self.offer_text(FieldKind::Severity, text, source);
+        }
+    }
+
+    /// As [`Collector::offer_text`], for a time.
+    pub(super) fn offer_time(&mut self, text: &'x str, source: Source) {
+        if self.lacks(FieldKind::EventTime)
+            && let Some(time) = time_of(text, self.rules.zone())
+        {
+            self.event_time = Some(time);
+            self.offer_text(FieldKind::EventTime, text, source);
+        }
+    }
+
+    /// As [`Collector::offer_time`], for one that `line` begins with.
+    pub(super) fn offer_leading_time(&mut self, line: &'x str, source: Source) {
+        if self.lacks(FieldKind::EventTime)
+            && let Some((time, len)) = leading_time(line, self.rules.zone())
+        {
+            self.event_time = Some(time);
+            self.offer_text(FieldKind::EventTime, &line[..len], source);
+        }
+    }
+
+    /// Whether text may say it.
+    fn lacks(&self, kind: FieldKind) -> bool {
+        self.found[kind as usize].is_none() && !self.rules.is_off(kind)
     }
 
     pub(super) fn text_of(&self, kind: FieldKind) -> Option<&str> {
@@ -231,7 +268,7 @@ impl<'x> Collector<'x> {
                 let severity = severity_of(&text, name.unit);
                 (severity != Severity::Unknown).then(|| self.severity = severity)?;
             }
-            FieldKind::EventTime => self.event_time = Some(time_of(&text)?),
+            FieldKind::EventTime => self.event_time = Some(time_of(&text, self.rules.zone())?),
             FieldKind::Event if !is_identifier(&text) => return None,
             _ => {}
         }

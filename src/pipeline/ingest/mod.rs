@@ -79,7 +79,7 @@ impl Ingest {
     #[must_use]
     pub fn parse<'a>(&'a self, record: &SourceRecord<'a>) -> LogRecord<'a> {
         let rules = self.rules_of(&record.topic_partition.topic);
-        let mut found = Collector::new(false);
+        let mut found = Collector::new(rules, false);
         let read = read(record, rules, &mut found);
         build(record, rules, read, &mut found)
     }
@@ -88,7 +88,7 @@ impl Ingest {
     #[must_use]
     pub fn explain<'a>(&'a self, record: &SourceRecord<'a>) -> Explanation<'a> {
         let rules = self.rules_of(&record.topic_partition.topic);
-        let mut found = Collector::new(true);
+        let mut found = Collector::new(rules, true);
         let read = read(record, rules, &mut found);
         explain::explain(record, rules, read, &mut found)
     }
@@ -136,7 +136,7 @@ fn read<'a>(
         None => read_text(body, &rules.table, found),
     };
     if reading.batch.logs.is_empty() {
-        look_inside_message(&rules.table, found);
+        look_inside_message(rules, found);
     }
     let by_fields = facts::split_line(found);
     if by_fields.is_partial() {
@@ -195,7 +195,8 @@ fn text_of(bytes: &[u8]) -> (&str, bool) {
 /// Container runtimes and shippers put a service's line into `log` or `message` as a string. What
 /// stands in a message is believed over the record around it only in a container's line: anywhere
 /// else it may be what a user typed.
-fn look_inside_message(table: &NameTable, found: &mut Collector<'_>) {
+fn look_inside_message(rules: &TopicRules, found: &mut Collector<'_>) {
+    let table = &rules.table;
     let Some(message) = found.message else { return };
     if message.text.starts_with('{') {
         let is_container_line = found.is_container_line(table);
@@ -203,7 +204,7 @@ fn look_inside_message(table: &NameTable, found: &mut Collector<'_>) {
             return;
         }
         let text = message.decoded();
-        let mut inner = Collector::new(found.wants_paths());
+        let mut inner = Collector::new(rules, found.wants_paths());
         if json::scan(&text, table, &mut inner).is_ok() {
             if is_container_line {
                 found.take_over(inner);
@@ -274,18 +275,20 @@ fn batch_logs<'a>(
 ) -> BatchLogs<'a> {
     let mut logs = BatchLogs::default();
     for resource in batch {
-        let mut shared = Collector::new(false);
+        let mut shared = Collector::new(rules, false);
         scan_what_is_there(resource.resource, rules, &mut shared);
         let says_all = shared.has(FieldKind::Tenant) && shared.has(FieldKind::Service);
         let alike = if says_all { resource.records.len() } else { 1 };
         for records in resource.records.chunks(alike) {
-            let mut own = Collector::new(false);
+            let mut own = Collector::new(rules, false);
             scan_what_is_there(records[0].0, rules, &mut own);
             let mut take = |kind| shared.candidate(kind).cloned().or_else(|| own.take(kind));
             let (named, service) = (take(FieldKind::Tenant), take(FieldKind::Service));
             let mut severities: SeverityCounts = [0; _];
             for (_, severity) in records {
-                severities[*severity as usize] += 1;
+                let is_off = rules.is_off(FieldKind::Severity);
+                let severity = if is_off { Severity::Unknown } else { *severity };
+                severities[severity as usize] += 1;
             }
             logs.add(ResourceLogs {
                 tenant: tenant(record, rules, named),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::tz::{TimeZone, TimeZoneDatabase};
 use serde::Deserialize;
 
 use super::defaults;
@@ -21,6 +22,9 @@ pub struct RawIngestRules {
     pub fields: RawFields,
     /// Where the tenant comes from.
     pub tenant: Option<RawTenant>,
+    /// Zone of times that name none, by its name in the IANA database. Without it they are no event
+    /// times: the record's Kafka timestamp stands in for them.
+    pub time_zone: Option<String>,
     /// Rules of single topics, over the general ones. A `*` at the end matches any ending; the
     /// longest match wins. `"+defaults"` stands for the general names here.
     pub topics: BTreeMap<String, RawTopicRules>,
@@ -34,10 +38,12 @@ pub struct RawTopicRules {
     pub fields: RawFields,
     /// Where the tenant comes from.
     pub tenant: Option<RawTenant>,
+    /// Zone of times that name none.
+    pub time_zone: Option<String>,
 }
 
 /// Key paths (`a.b` is the member `b` of `a`, or a key `a.b`) in order of priority. What is absent
-/// keeps its defaults; an empty list switches the field off.
+/// keeps its defaults; an empty list switches the field off, in plain text and line headers too.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawFields {
@@ -187,6 +193,25 @@ pub struct IngestRules {
 pub(super) struct TopicRules {
     pub(super) table: NameTable,
     pub(super) tenant: Vec<TenantSource>,
+    zone: Option<TimeZone>,
+    off: [bool; FieldKind::COUNT],
+}
+
+impl TopicRules {
+    fn new(names: &Names, tenant: Vec<TenantSource>, zone: Option<TimeZone>) -> Self {
+        let off = FieldKind::ALL.map(|kind| names[&kind].is_empty());
+        Self { table: NameTable::new(names), tenant, zone, off }
+    }
+
+    /// Whether the field is switched off.
+    pub(super) fn is_off(&self, kind: FieldKind) -> bool {
+        self.off[kind as usize]
+    }
+
+    /// That of times that name none, if it is known.
+    pub(super) fn zone(&self) -> Option<&TimeZone> {
+        self.zone.as_ref()
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -248,6 +273,9 @@ pub enum IngestRulesProblem {
     /// A topic template without exactly one `{tenant}`.
     #[error("needs `{{tenant}}` exactly once, as in `logs.{{tenant}}.app`")]
     BadTemplate,
+    /// A zone that is not in the database.
+    #[error("`{0}` is no time zone; they are named as `UTC` or `Asia/Kolkata`")]
+    UnknownTimeZone(String),
     /// A constant that is no tenant id.
     #[error("a tenant id has 1 to 128 bytes")]
     BadConstant,
@@ -269,6 +297,7 @@ impl IngestRules {
         let names = layered(&built_in, &raw.fields, "fields")?;
         let default_tenant = vec![TenantSource::Field];
         let tenant = tenant_sources(raw.tenant.as_ref(), &default_tenant, "tenant")?;
+        let zone = time_zone(raw.time_zone.as_deref(), None, "")?;
         if raw.topics.len() > TOPIC_RULES_MAX {
             return Err(error("topics".to_owned(), IngestRulesProblem::TooManyTopics));
         }
@@ -277,12 +306,13 @@ impl IngestRules {
             let path = format!("topics.\"{pattern}\"");
             let names = layered(&names, &rules.fields, &format!("{path}.fields"))?;
             let tenant = tenant_sources(rules.tenant.as_ref(), &tenant, &format!("{path}.tenant"))?;
-            let rules = TopicRules { table: NameTable::new(&names), tenant };
+            let zone = time_zone(rules.time_zone.as_deref(), zone.as_ref(), &path)?;
+            let rules = TopicRules::new(&names, tenant, zone);
             topics.push((TopicPattern::new(pattern), rules));
         }
         topics
             .sort_by_key(|(pattern, _)| (std::cmp::Reverse(pattern.text.len()), pattern.is_prefix));
-        Ok(Self { general: TopicRules { table: NameTable::new(&names), tenant }, topics })
+        Ok(Self { general: TopicRules::new(&names, tenant, zone), topics })
     }
 }
 
@@ -323,6 +353,20 @@ fn name_spec(name: &str) -> Result<NameSpec, IngestRulesProblem> {
         return Err(IngestRulesProblem::EmptySegment);
     }
     Ok(NameSpec { path: name.into(), weak: false })
+}
+
+/// The zone named at `path`, else that of the rules below.
+fn time_zone(
+    name: Option<&str>,
+    below: Option<&TimeZone>,
+    path: &str,
+) -> Result<Option<TimeZone>, IngestRulesError> {
+    let Some(name) = name else { return Ok(below.cloned()) };
+    let path = format!("{path}.time_zone");
+    TimeZoneDatabase::bundled().get(name).map(Some).map_err(|_| {
+        let problem = IngestRulesProblem::UnknownTimeZone(name.to_owned());
+        error(path.trim_start_matches('.').to_owned(), problem)
+    })
 }
 
 fn tenant_sources(

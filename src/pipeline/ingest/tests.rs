@@ -114,7 +114,7 @@ const JSON_LOGGERS: &[Case<'_>] = &[
         line: r#"{"asctime": "2023-11-14 22:13:20,123", "levelname": "CRITICAL", "name": "bookings.api", "message": "x"}"#,
         format: Format::Json,
         severity: Severity::Fatal,
-        millis: AT,
+        millis: None,
         fields: &[(FieldKind::Service, "bookings.api")],
     },
     Case {
@@ -236,7 +236,7 @@ const WRAPPED_AND_PLAIN: &[Case<'_>] = &[
         line: "2023-11-14 22:13:20,123 [main] ERROR c.c.Booking - failed tenant_id=t8",
         format: Format::Text,
         severity: Severity::Error,
-        millis: AT,
+        millis: None,
         fields: &[(FieldKind::Tenant, "t8")],
     },
     Case {
@@ -244,7 +244,7 @@ const WRAPPED_AND_PLAIN: &[Case<'_>] = &[
         line: "2023/11/14 22:13:20 [error] 123#0: *1 connect() failed",
         format: Format::Text,
         severity: Severity::Error,
-        millis: Some(1_700_000_000_000),
+        millis: None,
         fields: &[],
     },
     Case {
@@ -276,7 +276,7 @@ const WRAPPED_AND_PLAIN: &[Case<'_>] = &[
         line: r#"[2023-11-14 22:13:20,123] ERROR [KafkaServer id=0] Fatal error tenant_id=t1"#,
         format: Format::Text,
         severity: Severity::Error,
-        millis: AT,
+        millis: None,
         fields: &[(FieldKind::Tenant, "t1")],
     },
     Case {
@@ -683,6 +683,50 @@ fn tenants_come_from_where_the_rules_say() {
 }
 
 #[test]
+fn times_without_a_zone_are_those_of_the_topics_zone() {
+    let raw = r#"{"time_zone":"Asia/Kolkata","topics":{"app.logs":{"time_zone":"UTC"}}}"#;
+    let raw: RawIngestRules = serde_json::from_str(raw).unwrap();
+    let ingest = Ingest::new(IngestRules::new(&raw).unwrap());
+    let (own, other) = (TopicPartition::new("app.logs", 0), TopicPartition::new("other", 0));
+    for line in [
+        "2023-11-14 22:13:20,123 [main] ERROR boom",
+        "[2023-11-14 22:13:20,123] ERROR boom",
+        r#"{"asctime":"2023-11-14 22:13:20,123"}"#,
+        r#"time="2023-11-14 22:13:20.123" level=error"#,
+    ] {
+        let millis = |at| ingest.parse(&source(at, line.as_bytes())).event_time.unwrap().millis();
+        assert_eq!(millis(&own), 1_700_000_000_123, "{line}");
+        assert_eq!(millis(&other), 1_700_000_000_123 - 19_800_000, "{line}");
+        // The zone unknown, the record's Kafka timestamp stands in for it.
+        with_record(line.as_bytes(), |record| assert_eq!(record.event_time, None, "{line}"));
+    }
+    let line = br#"{"asctime":"2023-11-14 03:00:00,000","datetime":"2023-11-14T22:13:20.123Z"}"#;
+    with_record(line, |record| assert_eq!(record.event_time.map(Timestamp::millis), AT));
+}
+
+#[test]
+fn a_field_that_is_off_is_off_in_text_too() {
+    let raw = r#"{"fields":{"severity":[],"event_time":[],"service":[]}}"#;
+    let raw: RawIngestRules = serde_json::from_str(raw).unwrap();
+    let ingest = Ingest::new(IngestRules::new(&raw).unwrap());
+    let at = TopicPartition::new("app.logs", 0);
+    for line in [
+        "2023-11-14 22:13:20Z ERROR boom",
+        "<11>1 2023-11-14T22:13:20.123Z host booking 12 ID47 - boom",
+        "2023-11-14T22:13:20.123000000Z stderr F [error] boom",
+        r#"{"message":"[error] boom"}"#,
+        r#"{"log":"2023-11-14 22:13:20Z [error] boom","stream":"stderr"}"#,
+    ] {
+        let found = ingest.parse(&source(&at, line.as_bytes()));
+        assert_eq!(found.severity, Severity::Unknown, "{line}");
+        assert_eq!((found.event_time, found.service), (None, None), "{line}");
+    }
+    let line = r#"{"resourceLogs":[{"scopeLogs":[{"logRecords":[{"severityNumber":17}]}]}]}"#;
+    let found = ingest.parse(&source(&at, line.as_bytes()));
+    assert_eq!(found.batch[0].severities[Severity::Error as usize], 0);
+}
+
+#[test]
 fn names_can_be_added_and_replaced_per_topic() {
     let raw = r#"{"fields":{"severity":["my.path","+defaults"],"service":[]},
         "topics":{"app.logs":{"fields":{"tenant":["shop","+defaults"],"severity":["only"]}}}}"#;
@@ -708,6 +752,8 @@ fn bad_rules_are_refused_with_their_key_path() {
         (r#"{"tenant":{"from":["header"]}}"#, "tenant.from[0]: source `header` needs `header`"),
         (r#"{"tenant":{"from":["topic"],"topic":"logs"}}"#, "tenant.topic: needs `{tenant}`"),
         (r#"{"tenant":{"from":["constant"],"constant":""}}"#, "tenant.constant: a tenant id"),
+        (r#"{"time_zone":"Mars/Utopia"}"#, "time_zone: `Mars/Utopia` is no time zone"),
+        (r#"{"topics":{"a*":{"time_zone":""}}}"#, r#"topics."a*".time_zone: `` is no time zone"#),
         (r#"{"topics":{"a*":{"fields":{"actor":[""]}}}}"#, r#"topics."a*".fields.actor[0]: "#),
     ];
     for (raw, message) in cases {

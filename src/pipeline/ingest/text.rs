@@ -7,7 +7,6 @@ use super::kind::FieldKind;
 use super::log_record::{Format, SplitLine};
 use super::names::{NameTable, Position};
 use super::severity::{of_syslog, of_word};
-use super::time::{leading_time, time_of};
 use crate::pipeline::record::Severity;
 
 /// Reads a line. Returns its format and whether a container runtime split it.
@@ -42,7 +41,7 @@ fn container_line<'x>(line: &'x str, out: &mut Collector<'x>) -> Option<(&'x str
     if !matches!(stream, "stdout" | "stderr") || !matches!(tag, "P" | "F") {
         return None;
     }
-    set_time(time, out);
+    out.offer_time(time, Source::LineHeader);
     Some((body, SplitLine { cut_at_start: false, cut_at_end: tag == "P" }))
 }
 
@@ -53,12 +52,11 @@ fn syslog_line<'x>(line: &'x str, out: &mut Collector<'x>) -> Option<&'x str> {
         return None;
     }
     let severity = of_syslog(priority.parse::<u32>().ok().filter(|number| *number < 192)? & 7);
-    out.severity = severity;
-    out.offer_text(FieldKind::Severity, severity.name(), Source::LineHeader);
+    out.offer_severity(severity, severity.name(), Source::LineHeader);
     let Some(rest) = rest.strip_prefix("1 ") else { return Some(bsd_header(rest, out)) };
     let mut parts = rest.splitn(6, ' ');
     let (time, _host, app) = (parts.next(), parts.next(), parts.next());
-    set_time(time.unwrap_or_default(), out);
+    out.offer_time(time.unwrap_or_default(), Source::LineHeader);
     if let Some(app) = app.filter(|app| *app != "-") {
         out.offer_text(FieldKind::Service, app, Source::LineHeader);
     }
@@ -77,15 +75,6 @@ fn bsd_header<'x>(rest: &'x str, out: &mut Collector<'x>) -> &'x str {
         out.offer_text(FieldKind::Service, app, Source::LineHeader);
     }
     body
-}
-
-fn set_time<'x>(text: &'x str, out: &mut Collector<'x>) {
-    if out.event_time.is_none()
-        && let Some(time) = time_of(text)
-    {
-        out.event_time = Some(time);
-        out.offer_text(FieldKind::EventTime, text, Source::LineHeader);
-    }
 }
 
 /// Offers every `key=value` of `line`; whether the line begins with one.
@@ -145,28 +134,17 @@ fn value(line: &str, at: usize) -> (Raw<'_>, usize) {
 /// `[error] ..`, `E1123 09:41:07.123 ..` (klog) or `error: ..` write them.
 pub(super) fn leading_words<'x>(line: &'x str, out: &mut Collector<'x>) {
     const WORDS_MAX: usize = 8;
-    set_leading_time(line, out);
+    out.offer_leading_time(line.strip_prefix('[').unwrap_or(line), Source::Text);
     if out.severity != Severity::Unknown {
         return;
     }
     for (index, word) in line.split_ascii_whitespace().take(WORDS_MAX).enumerate() {
         let severity = severity_of_word(word, index == 0);
         if severity != Severity::Unknown {
-            out.severity = severity;
             let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-            out.offer_text(FieldKind::Severity, bare, Source::Text);
+            out.offer_severity(severity, bare, Source::Text);
             return;
         }
-    }
-}
-
-fn set_leading_time<'x>(line: &'x str, out: &mut Collector<'x>) {
-    let line = line.strip_prefix('[').unwrap_or(line);
-    if out.event_time.is_none()
-        && let Some((time, len)) = leading_time(line)
-    {
-        out.event_time = Some(time);
-        out.offer_text(FieldKind::EventTime, &line[..len], Source::Text);
     }
 }
 

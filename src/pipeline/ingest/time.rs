@@ -1,15 +1,21 @@
 //! Event times: numbers by their magnitude, RFC 3339 and its relatives by hand (the common case),
-//! RFC 2822 and access-log times through jiff. A time without a zone counts as UTC.
+//! RFC 2822 and access-log times through jiff. A time without a zone is one only where a setting says
+//! which zone is meant: taken for UTC it would be hours late or early, and late records alert nobody.
+
+use jiff::tz::{Offset, TimeZone};
 
 use crate::pipeline::record::Timestamp;
 
-/// The time `text` means, if it means one.
-pub(super) fn time_of(text: &str) -> Option<Timestamp> {
+/// The time `text` means, if it means one; `zone` is that of times that name none.
+pub(super) fn time_of(text: &str, zone: Option<&TimeZone>) -> Option<Timestamp> {
     let text = text.trim();
-    if let Some((local, rest)) = local_millis(text.as_bytes())
-        && let Some(offset) = offset_minutes(rest)
-    {
-        return Some(Timestamp::from_millis(local - offset * 60_000));
+    if let Some((local, rest)) = local_millis(text.as_bytes()) {
+        if rest.is_empty() {
+            return in_zone(local, zone?);
+        }
+        if let Some(offset) = offset_minutes(rest) {
+            return Some(Timestamp::from_millis(local - offset * 60_000));
+        }
     }
     let first = text.bytes().next()?;
     if first.is_ascii_digit()
@@ -22,21 +28,32 @@ pub(super) fn time_of(text: &str) -> Option<Timestamp> {
 
 /// The time that `text` begins with, and its length. What follows without being an offset is no
 /// part of it.
-pub(super) fn leading_time(text: &str) -> Option<(Timestamp, usize)> {
+pub(super) fn leading_time(text: &str, zone: Option<&TimeZone>) -> Option<(Timestamp, usize)> {
     let (local, rest) = local_millis(text.as_bytes())?;
-    let is_spaced = matches!(rest, [b' ', b'+' | b'-', b'0'..=b'9', ..]);
-    let zone = &rest[usize::from(is_spaced)..];
-    let zone_len =
-        zone.iter().take_while(|b| matches!(b, b'0'..=b'9' | b'+' | b'-' | b':' | b'Z')).count();
-    let zone = zone[..zone_len].strip_suffix(b":").unwrap_or(&zone[..zone_len]);
-    let len = text.len() - rest.len();
-    match offset_minutes(zone) {
-        Some(offset) if !zone.is_empty() => {
-            let time = Timestamp::from_millis(local - offset * 60_000);
-            Some((time, len + usize::from(is_spaced) + zone.len()))
-        }
-        _ => Some((Timestamp::from_millis(local), len)),
+    if let [b' ', b'U', b'T', b'C', ..] | [b' ', b'G', b'M', b'T', ..] = rest {
+        return Some((Timestamp::from_millis(local), text.len() - rest.len() + 4));
     }
+    let is_spaced = matches!(rest, [b' ', b'+' | b'-', b'0'..=b'9', ..]);
+    let offset = &rest[usize::from(is_spaced)..];
+    let offset_len =
+        offset.iter().take_while(|b| matches!(b, b'0'..=b'9' | b'+' | b'-' | b':' | b'Z')).count();
+    let offset = offset[..offset_len].strip_suffix(b":").unwrap_or(&offset[..offset_len]);
+    let len = text.len() - rest.len();
+    match offset_minutes(offset) {
+        Some(minutes) => {
+            let time = Timestamp::from_millis(local - minutes * 60_000);
+            Some((time, len + usize::from(is_spaced) + offset.len()))
+        }
+        None => Some((in_zone(local, zone?)?, len)),
+    }
+}
+
+/// A local time, given as if it were UTC. What a change of the clocks repeats is taken for the first
+/// of the two.
+fn in_zone(local_millis: i64, zone: &TimeZone) -> Option<Timestamp> {
+    let as_utc = jiff::Timestamp::from_millisecond(local_millis).ok()?;
+    let time = zone.to_timestamp(Offset::UTC.to_datetime(as_utc)).ok()?;
+    Some(Timestamp::from_millis(time.as_millisecond()))
 }
 
 /// Seconds, milliseconds, microseconds or nanoseconds: magnitudes of our times do not overlap.
@@ -70,8 +87,8 @@ const SECONDS_END: i64 = 100_000_000_000;
 const MILLIS_END: i64 = 100_000_000_000_000;
 const MICROS_END: i64 = 100_000_000_000_000_000;
 
-/// `2026-11-23T09:41:07.123`, with `/` or a space or a comma in the usual places, taken as UTC; and
-/// what follows.
+/// `2026-11-23T09:41:07.123`, with `/` or a space or a comma in the usual places, as if it were UTC;
+/// and what follows.
 fn local_millis(text: &[u8]) -> Option<(i64, &[u8])> {
     let year = number(text.get(..4)?)?;
     let month = number(text.get(5..7)?)?;
@@ -113,11 +130,10 @@ fn fraction(text: &[u8]) -> (i64, &[u8]) {
     (millis, &digits[len..])
 }
 
-/// `Z`, `+05:30`, `+0530`, ` +0530`, ` UTC` or nothing.
+/// `Z`, `+05:30`, `+0530`, ` +0530` or ` UTC`.
 fn offset_minutes(text: &[u8]) -> Option<i64> {
     let text = text.strip_prefix(b" ").unwrap_or(text);
     let (sign, digits) = match text.split_first() {
-        None => return Some(0),
         Some((b'Z' | b'z', [])) => return Some(0),
         Some((b'+', digits)) => (1, digits),
         Some((b'-', digits)) => (-1, digits),
@@ -171,6 +187,37 @@ fn time_of_rare_form(text: &str) -> Option<Timestamp> {
 mod tests {
     use super::*;
 
+    fn time_of(text: &str) -> Option<Timestamp> {
+        super::time_of(text, None)
+    }
+
+    #[test]
+    fn a_time_without_a_zone_is_one_where_the_zone_is_known() {
+        let millis = |text, zone: &TimeZone| {
+            let time = super::time_of(text, Some(zone));
+            assert_eq!(leading_time(text, Some(zone)).map(|(time, _)| time), time, "{text}");
+            time.map(Timestamp::millis)
+        };
+        let new_york = TimeZone::get("America/New_York").unwrap();
+        for (text, zone, expected) in [
+            ("2023-11-14 22:13:20,123", &TimeZone::UTC, 1_700_000_000_123),
+            ("2023-11-14 17:13:20,123", &new_york, 1_700_000_000_123),
+            ("2023-11-14 22:13:20.123 UTC", &new_york, 1_700_000_000_123),
+            ("2023-11-14 22:13:20.123Z", &new_york, 1_700_000_000_123),
+            // Repeated and skipped by the clocks.
+            ("2023-11-05 01:30:00", &new_york, 1_699_162_200_000),
+            ("2023-03-12 02:30:00", &new_york, 1_678_606_200_000),
+        ] {
+            assert_eq!(millis(text, zone), Some(expected), "{text}");
+        }
+        for text in ["2023-11-14 22:13:20,123", "2023-11-14T22:13:20"] {
+            assert_eq!((time_of(text), leading_time(text, None)), (None, None), "{text}");
+        }
+        let of_postgres = "2023-11-14 22:13:20.123 UTC [7] ERROR:  x";
+        let at = Timestamp::from_millis(1_700_000_000_123);
+        assert_eq!(leading_time(of_postgres, None), Some((at, 27)));
+    }
+
     #[test]
     fn numbers_are_read_by_magnitude() {
         let at = Some(Timestamp::from_millis(1_700_000_000_123));
@@ -197,7 +244,6 @@ mod tests {
             "2023-11-14T22:13:20.123456789Z",
             "2023-11-15T03:43:20.123+05:30",
             "2023-11-15 03:43:20,123 +0530",
-            "2023-11-14 22:13:20,123",
             "2023/11/14 22:13:20.123 UTC",
         ] {
             assert_eq!(time_of(text), at, "{text}");
