@@ -27,15 +27,14 @@ pub(super) fn bot_fact(found: &Collector<'_>) -> Option<BotFact> {
 /// Whether an application wrote the record, about somebody or something said: its message is no
 /// record of its own, but may hold whatever a user typed.
 pub(super) fn is_own_record(found: &Collector<'_>) -> bool {
-    const TOLD: [FieldKind; 6] = [
-        FieldKind::Tenant,
-        FieldKind::Actor,
-        FieldKind::Action,
-        FieldKind::Session,
-        FieldKind::Role,
-        FieldKind::Sender,
-    ];
-    TOLD.iter().any(|kind| found.has(*kind)) || bot_fact(found).is_some()
+    let told = [FieldKind::Tenant, FieldKind::Actor, FieldKind::Action];
+    told.iter().any(|kind| found.has(*kind)) || is_of_conversation(found)
+}
+
+/// Whether the record's message is what somebody said.
+pub(super) fn is_of_conversation(found: &Collector<'_>) -> bool {
+    let told = [FieldKind::Session, FieldKind::Role, FieldKind::Sender];
+    told.iter().any(|kind| found.has(*kind)) || bot_fact(found).is_some()
 }
 
 const BOT_PREFIXES: &[&str] = &[

@@ -196,26 +196,31 @@ fn text_of(bytes: &[u8]) -> (&str, bool) {
 /// stands in a message is believed over the record around it only in a container's line: anywhere
 /// else it may be what a user typed.
 fn look_inside_message(rules: &TopicRules, found: &mut Collector<'_>) {
-    let table = &rules.table;
     let Some(message) = found.message else { return };
+    if found.is_container_line(&rules.table) {
+        return take_container_line(&message.decoded(), rules, found);
+    }
     if message.text.starts_with('{') {
-        let is_container_line = found.is_container_line(table);
-        if !is_container_line && facts::is_own_record(found) {
+        if facts::is_own_record(found) {
             return;
         }
         let text = message.decoded();
         let mut inner = Collector::new(rules, found.wants_paths());
-        if json::scan(&text, table, &mut inner).is_ok() {
-            if is_container_line {
-                found.take_over(inner);
-            } else {
-                found.fill_from(inner);
-            }
-            return;
+        if json::scan(&text, &rules.table, &mut inner).is_ok() {
+            return found.fill_from(inner);
         }
     }
-    if found.severity == Severity::Unknown {
-        text::leading_words(message.text, found);
+    if found.severity == Severity::Unknown && !facts::is_of_conversation(found) {
+        let severity = text::level_of_message(&message.decoded());
+        found.offer_severity(severity, severity.name(), Source::Text);
+    }
+}
+
+fn take_container_line(line: &str, rules: &TopicRules, found: &mut Collector<'_>) {
+    let mut inner = Collector::new(rules, found.wants_paths());
+    match read_text(line.trim_start(), &rules.table, &mut inner).format {
+        Format::Json => found.take_over(inner),
+        _ => found.fill_from(inner),
     }
 }
 

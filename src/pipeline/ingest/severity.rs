@@ -6,7 +6,7 @@ use crate::pipeline::record::Severity;
 
 /// The severity that `text` under a name of `unit` means.
 pub(super) fn severity_of(text: &str, unit: Unit) -> Severity {
-    let text = text.trim();
+    let text = uncoloured(text.trim());
     match text.parse::<u32>() {
         Ok(number) => of_number(number, unit),
         Err(_) if text.bytes().any(|byte| byte.is_ascii_digit()) => of_otel_name(text),
@@ -14,6 +14,26 @@ pub(super) fn severity_of(text: &str, unit: Unit) -> Severity {
         Err(_) => of_level_text(text),
     }
 }
+
+/// `text` without the colours that loggers set on a terminal around it.
+pub(super) fn uncoloured(text: &str) -> &str {
+    let text = behind_colour(text);
+    text.find(ESCAPE).map_or(text, |end| &text[..end])
+}
+
+/// `text` behind the colours it begins with.
+pub(super) fn behind_colour(text: &str) -> &str {
+    let mut text = text;
+    while let Some(rest) = text.strip_prefix(ESCAPE).and_then(|rest| rest.strip_prefix('['))
+        && let Some(end) = rest.find(|c: char| !c.is_ascii_digit() && c != ';')
+        && let Some(behind) = rest[end..].strip_prefix('m')
+    {
+        text = behind;
+    }
+    text
+}
+
+const ESCAPE: char = '\u{1b}';
 
 fn of_number(number: u32, unit: Unit) -> Severity {
     match (unit, number) {
@@ -122,6 +142,15 @@ const WORDS: &[(&str, Severity)] = &[
     ("emergency", Severity::Fatal),
     ("panic", Severity::Fatal),
     ("dpanic", Severity::Fatal),
+    ("eror", Severity::Error),
+    ("wrn", Severity::Warn),
+    ("inf", Severity::Info),
+    ("dbg", Severity::Debug),
+    ("dbug", Severity::Debug),
+    ("vrb", Severity::Debug),
+    ("trc", Severity::Trace),
+    ("trce", Severity::Trace),
+    ("ftl", Severity::Fatal),
     ("e", Severity::Error),
     ("w", Severity::Warn),
     ("i", Severity::Info),

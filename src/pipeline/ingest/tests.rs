@@ -336,6 +336,30 @@ const WRAPPED_AND_PLAIN: &[Case<'_>] = &[
         fields: &[(FieldKind::Tenant, "t1")],
     },
     Case {
+        name: "logrus in Docker",
+        line: r#"{"log":"time=\"2023-11-14T22:13:21Z\" level=error msg=\"boom\" tenant=t1\n","stream":"stderr","time":"2023-11-14T22:13:20.123Z"}"#,
+        format: Format::Json,
+        severity: Severity::Error,
+        millis: AT,
+        fields: &[(FieldKind::Tenant, "t1")],
+    },
+    Case {
+        name: "syslog in Fluent Bit",
+        line: r#"{"log":"<11>1 2023-11-14T22:13:20.123Z host booking 12 ID47 - boom","kubernetes":{"pod_name":"p"}}"#,
+        format: Format::Json,
+        severity: Severity::Error,
+        millis: AT,
+        fields: &[(FieldKind::Service, "booking")],
+    },
+    Case {
+        name: "piece of JSON in Docker",
+        line: r#"{"log":"{\"level\":\"error\",\"tenant\":\"t1\",\"stack\":\"a","stream":"stderr","partial_message":"true"}"#,
+        format: Format::Json,
+        severity: Severity::Error,
+        millis: None,
+        fields: &[(FieldKind::Tenant, "t1")],
+    },
+    Case {
         name: "prose",
         line: "the customer said error and left",
         format: Format::Text,
@@ -344,6 +368,53 @@ const WRAPPED_AND_PLAIN: &[Case<'_>] = &[
         fields: &[],
     },
 ];
+
+#[test]
+fn levels_of_plain_lines_are_found() {
+    for (line, severity) in [
+        ("ERROR:root:boom", Severity::Error),
+        ("\u{1b}[31mERROR\u{1b}[0m boom", Severity::Error),
+        (
+            "\u{1b}[2m2023-11-14T22:13:20Z\u{1b}[0m \u{1b}[33m WARN\u{1b}[0m api: slow",
+            Severity::Warn,
+        ),
+        ("\u{1b}[90m10:04AM\u{1b}[0m \u{1b}[32mINF\u{1b}[0m up", Severity::Info),
+        ("fail: Microsoft.AspNetCore.Server.Kestrel[13]", Severity::Error),
+        ("dbug: Microsoft.Hosting.Lifetime[0]", Severity::Debug),
+        ("trce: x[0]", Severity::Trace),
+        (
+            "[Tue Nov 14 22:13:20.123456 2023] [core:error] [pid 7] AH00126: Invalid URI",
+            Severity::Error,
+        ),
+        ("[2023-11-14 22:13:20] production.ERROR: boom {}", Severity::Error),
+        ("2023-11-14 22:13:20.123 UTC [7] FATAL:  out of memory", Severity::Fatal),
+        ("\u{1b}[31", Severity::Unknown),
+        ("all tests fail: see above", Severity::Unknown),
+        ("http://host/error: gone", Severity::Unknown),
+    ] {
+        with_record(line.as_bytes(), |record| assert_eq!(record.severity, severity, "{line:?}"));
+    }
+}
+
+#[test]
+fn levels_in_messages_are_told_from_words() {
+    for (line, severity) in [
+        (r#"{"level":"\u001b[31merror\u001b[39m","message":"x"}"#, Severity::Error),
+        (r#"{"message":"\u001b[31mERROR\u001b[0m boom"}"#, Severity::Error),
+        (r#"{"message":"[error] boom"}"#, Severity::Error),
+        (r#"{"message":"ERROR: boom","tenant":"t"}"#, Severity::Error),
+        (r#"{"message":"2023-11-14 22:13:20,123 [main] ERROR c.c.Booking - x"}"#, Severity::Error),
+        (r#"{"message":"I GET ERROR WHEN I PAY"}"#, Severity::Unknown),
+        (r#"{"message":"Alert: your booking is confirmed"}"#, Severity::Unknown),
+        (r#"{"message":"NOTICE we are closed"}"#, Severity::Unknown),
+        (r#"{"event":"user","sender_id":"c1","text":"ERROR I GET"}"#, Severity::Unknown),
+        (r#"{"event":"bot.turn","message":"FATAL ERROR please help"}"#, Severity::Unknown),
+        (r#"{"session_id":"c","message":"[error] what is this"}"#, Severity::Unknown),
+        (r#"{"text":"FATAL: help"}"#, Severity::Unknown),
+    ] {
+        with_record(line.as_bytes(), |record| assert_eq!(record.severity, severity, "{line}"));
+    }
+}
 
 #[test]
 fn nothing_is_guessed() {

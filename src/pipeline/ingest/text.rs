@@ -1,12 +1,15 @@
 //! Lines that are no JSON: logfmt, syslog (RFC 5424, RFC 3164), CRI container lines, plain text.
 //! Pairs `key=value` are read wherever they stand in a line, JSON behind a line header too.
 
+use jiff::tz::TimeZone;
+
 use super::collect::{Collector, Raw, RawKind, Source};
 use super::json;
 use super::kind::FieldKind;
 use super::log_record::{Format, SplitLine};
 use super::names::{NameTable, Position};
-use super::severity::{of_syslog, of_word};
+use super::severity::{behind_colour, of_syslog, of_word, uncoloured};
+use super::time::leading_time;
 use crate::pipeline::record::Severity;
 
 /// Reads a line. Returns its format and whether a container runtime split it.
@@ -132,35 +135,73 @@ fn value(line: &str, at: usize) -> (Raw<'_>, usize) {
 
 /// Time and severity from the first words of a line, as `2026-11-23 09:41:07,123 [main] ERROR ..`,
 /// `[error] ..`, `E1123 09:41:07.123 ..` (klog) or `error: ..` write them.
-pub(super) fn leading_words<'x>(line: &'x str, out: &mut Collector<'x>) {
-    const WORDS_MAX: usize = 8;
-    out.offer_leading_time(line.strip_prefix('[').unwrap_or(line), Source::Text);
-    if out.severity != Severity::Unknown {
-        return;
-    }
-    for (index, word) in line.split_ascii_whitespace().take(WORDS_MAX).enumerate() {
-        let severity = severity_of_word(word, index == 0);
-        if severity != Severity::Unknown {
-            let bare = word.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-            out.offer_severity(severity, bare, Source::Text);
-            return;
-        }
+fn leading_words<'x>(line: &'x str, out: &mut Collector<'x>) {
+    out.offer_leading_time(time_in_front(line), Source::Text);
+    if out.severity == Severity::Unknown {
+        let severity = words(line).find_map(|(index, word)| level_of_word(word, index == 0));
+        let severity = severity.unwrap_or_default();
+        out.offer_severity(severity, severity.name(), Source::Text);
     }
 }
 
-fn severity_of_word(word: &str, is_first: bool) -> Severity {
-    let is_klog = is_first
-        && word.len() == 5
-        && word.as_bytes()[1..].iter().all(u8::is_ascii_digit)
-        && matches!(word.as_bytes()[0], b'I' | b'W' | b'E' | b'F');
-    if is_klog {
-        return match word.as_bytes()[0] {
-            b'F' => Severity::Fatal,
-            _ => of_word(&word[..1]),
-        };
+/// The level that a member's text gives itself. Unless it begins with a time, as lines of logs do, it
+/// may be prose: only its first word and words in brackets count, and none that prose begins with.
+pub(super) fn level_of_message(message: &str) -> Severity {
+    const PROSE: [&str; 4] = ["alert", "emergency", "fine", "notice"];
+    let is_line = leading_time(time_in_front(message), Some(&TimeZone::UTC)).is_some();
+    let may_tell = |index, word: &str| {
+        let bare = word.trim_end_matches(':');
+        is_line
+            || (index == 0 || word.starts_with(['[', '<']))
+                && !PROSE.iter().any(|prose| bare.eq_ignore_ascii_case(prose))
+    };
+    let mut words = words(message).filter(|(index, word)| may_tell(*index, word));
+    words.find_map(|(index, word)| level_of_word(word, index == 0)).unwrap_or_default()
+}
+
+/// `line` from where a time would begin.
+fn time_in_front(line: &str) -> &str {
+    let line = behind_colour(line);
+    line.strip_prefix('[').unwrap_or(line)
+}
+
+/// The words that may tell a level, by index, without the colours around them.
+fn words(line: &str) -> impl Iterator<Item = (usize, &str)> {
+    const WORDS_MAX: usize = 8;
+    line.split_ascii_whitespace().take(WORDS_MAX).map(uncoloured).enumerate()
+}
+
+/// Levels stand alone in capitals, in brackets (`[core:error]`) or, at the beginning, in front of a
+/// colon (`ERROR:root:`, `production.ERROR:`, `fail:`).
+fn level_of_word(word: &str, is_first: bool) -> Option<Severity> {
+    if is_first && is_klog(word) {
+        return known(if word.starts_with('F') { Severity::Fatal } else { of_word(&word[..1]) });
     }
     let bare = word.trim_matches(['[', ']', '(', ')', '<', '>', '|', ':', ',', '-']);
-    let is_marked = word.starts_with(['[', '<', '(']) || is_first && word.ends_with(':');
-    let is_upper = bare.bytes().all(|byte| byte.is_ascii_uppercase());
-    if bare.len() > 1 && (is_marked || is_upper) { of_word(bare) } else { Severity::Unknown }
+    let is_bracketed = word.starts_with(['[', '<', '(']);
+    let heads = word.ends_with(':');
+    let name = match bare.rsplit_once(':') {
+        Some((_, last)) if is_bracketed => last,
+        Some(_) if is_first => bare.split(':').next().unwrap_or_default(),
+        _ if heads => bare.rsplit('.').next().unwrap_or_default(),
+        _ => bare,
+    };
+    let is_marked = is_bracketed || is_first && heads;
+    let is_upper = name.bytes().all(|byte| byte.is_ascii_uppercase());
+    match name {
+        "fail" if is_first && heads => Some(Severity::Error),
+        _ if name.len() > 1 && (is_marked || is_upper) => known(of_word(name)),
+        _ => None,
+    }
+}
+
+fn known(severity: Severity) -> Option<Severity> {
+    (severity != Severity::Unknown).then_some(severity)
+}
+
+fn is_klog(word: &str) -> bool {
+    let (level, date) = word.split_at_checked(1).unwrap_or_default();
+    matches!(level, "I" | "W" | "E" | "F")
+        && date.len() == 4
+        && date.bytes().all(|byte| byte.is_ascii_digit())
 }
