@@ -11,7 +11,7 @@ use super::exit::{Exit, Failure};
 use super::records::{Lens, split_end};
 use super::redact::RulesArguments;
 use super::{Common, print};
-use crate::pipeline::ingest::{Explanation, Rule};
+use crate::pipeline::ingest::{Explanation, Rule, StaffAction};
 use crate::pipeline::limits::RECORD_BYTES_MAX;
 use crate::pipeline::record::SourceRecord;
 use crate::pipeline::redact::token::kind_name;
@@ -138,7 +138,11 @@ fn facts_found(explanation: &Explanation<'_>) -> String {
         writeln!(text, "bot: {bot:?}").expect(IN_MEMORY);
     }
     if let Some(action) = &explanation.staff_action {
-        writeln!(text, "staff action: {action:?}").expect(IN_MEMORY);
+        let note = match action {
+            StaffAction::Explicit => "explicit",
+            StaffAction::Inferred => "inferred, not audited",
+        };
+        writeln!(text, "staff action: {note}").expect(IN_MEMORY);
     }
     if explanation.partial.is_partial() {
         writeln!(text, "piece of a longer line: {:?}", explanation.partial).expect(IN_MEMORY);

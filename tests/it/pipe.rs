@@ -392,3 +392,20 @@ fn an_otlp_batch_of_two_tenants_joins_nothing_of_theirs() {
         assert!(!audit.contains(word), "{word}: {audit}");
     }
 }
+
+#[test]
+fn the_audit_trail_holds_what_staff_did_and_not_what_customers_did() {
+    let home = Home::new();
+    let lines = concat!(
+        r#"{"action":"view","user_id":"u77","msg":"customer viewed page"}"#,
+        "\n",
+        r#"{"action":"refund","staff_id":"st-4"}"#,
+        "\n",
+    );
+    let ran = home.pipe(&["pipe", "--out", "out"], lines.as_bytes());
+    assert_eq!(ran.exit, 0, "{}", ran.stderr);
+    let audit = fs::read_to_string(home.path("out/audit.jsonl")).unwrap();
+    let actions: Vec<&str> = audit.lines().filter(|line| line.contains(r#""k":"act""#)).collect();
+    assert_eq!(actions.len(), 1, "{audit}");
+    assert!(actions[0].contains("refund") && !audit.contains("u77"), "{audit}");
+}

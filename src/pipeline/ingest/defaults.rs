@@ -10,7 +10,7 @@ pub(super) fn names_of(kind: FieldKind) -> Vec<NameSpec> {
     let names = row.map_or(&[] as &[&str], |(_, names)| names);
     let spec = |name: &&str| {
         let path = name.trim_start_matches('^');
-        NameSpec { path: path.into(), weak: path.len() < name.len() }
+        NameSpec { path: path.into(), weak: path.len() < name.len(), is_configured: false }
     };
     names.iter().map(spec).collect()
 }

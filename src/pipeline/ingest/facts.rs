@@ -210,16 +210,16 @@ pub(super) fn staff_action(found: &Collector<'_>, table: &NameTable) -> Option<S
             return Some(StaffAction::Explicit);
         }
     }
-    let is_staff_name = |source| match source {
+    let means_staff = |source| match source {
         super::collect::Source::Name(id) => {
-            let path = &table.name(id).path;
-            ["staff", "employee", "stylist", "admin", "operator"]
-                .iter()
-                .any(|w| path.starts_with(w))
+            let name = table.name(id);
+            let is_staff = |word: &&str| name.path.starts_with(word);
+            name.is_configured
+                || ["staff", "employee", "stylist", "admin", "operator"].iter().any(is_staff)
         }
         _ => false,
     };
-    let is_explicit = is_staff_name(actor.source) || is_staff_name(action.source);
+    let is_explicit = means_staff(actor.source) || means_staff(action.source);
     Some(if is_explicit { StaffAction::Explicit } else { StaffAction::Inferred })
 }
 

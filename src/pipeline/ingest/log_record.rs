@@ -193,9 +193,10 @@ pub struct BotFact {
 /// A record that says who did what. Its actor, action and object are the record's fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StaffAction {
-    /// Named as staff: a staff event, a staff field or a staff role.
+    /// Named as staff: a staff event, a staff field, a staff role, or an actor or action under a
+    /// name that the settings give. The audit trail holds these.
     Explicit,
-    /// An action and an actor whose role is not given.
+    /// An action and an actor whose role is not given: most are customers.
     Inferred,
 }
 

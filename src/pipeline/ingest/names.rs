@@ -22,6 +22,7 @@ pub(super) struct Name {
     pub(super) order: u8,
     /// Means something at the top of a record only, not inside `attributes` and the like.
     pub(super) weak: bool,
+    pub(super) is_configured: bool,
     pub(super) unit: Unit,
 }
 
@@ -343,6 +344,8 @@ impl Segments {
 pub(super) struct NameSpec {
     pub(super) path: Box<str>,
     pub(super) weak: bool,
+    /// The settings name it: it is not built in.
+    pub(super) is_configured: bool,
 }
 
 #[derive(Default)]
@@ -360,6 +363,7 @@ impl Builder {
             kind,
             order,
             weak: spec.weak,
+            is_configured: spec.is_configured,
             unit: Unit::of(kind, &spec.path),
         });
         for spelling in spellings(&spec.path) {

@@ -352,7 +352,7 @@ fn name_spec(name: &str) -> Result<NameSpec, IngestRulesProblem> {
     if name.split('.').any(str::is_empty) {
         return Err(IngestRulesProblem::EmptySegment);
     }
-    Ok(NameSpec { path: name.into(), weak: false })
+    Ok(NameSpec { path: name.into(), weak: false, is_configured: true })
 }
 
 /// The zone named at `path`, else that of the rules below.

@@ -655,6 +655,21 @@ fn staff_actions_are_told_from_customers_and_machines() {
 }
 
 #[test]
+fn an_actor_that_the_settings_name_is_staff() {
+    let raw = r#"{"fields":{"actor":["user.id","+defaults"]}}"#;
+    let raw: RawIngestRules = serde_json::from_str(raw).unwrap();
+    let ingest = Ingest::new(IngestRules::new(&raw).unwrap());
+    let at = TopicPartition::new("app.logs", 0);
+    for (line, fact) in [
+        (r#"{"event":{"action":"x"},"user":{"id":"u"}}"#, Some(StaffAction::Explicit)),
+        (r#"{"event":{"action":"x"},"user.id":"u","actor_type":"customer"}"#, None),
+        (r#"{"action":"x","username":"u"}"#, Some(StaffAction::Inferred)),
+    ] {
+        assert_eq!(ingest.parse(&source(&at, line.as_bytes())).staff_action, fact, "{line}");
+    }
+}
+
+#[test]
 fn figures_carry_their_unit() {
     let cases = [
         (r#"{"latency_ms":12.5}"#, Some(12.5)),

@@ -5,7 +5,7 @@ use crate::pipeline::audit::{
     TenantFact,
 };
 use crate::pipeline::emit::DeadLetter;
-use crate::pipeline::ingest;
+use crate::pipeline::ingest::{self, StaffAction};
 use crate::pipeline::measure::{BotFacts, DeltaBook, Fact, Places, Scope, SessionTag, Signal};
 use crate::pipeline::metric::Metric;
 use crate::pipeline::record::{Header, SourceRecord, Timestamp, TopicPartition};
@@ -206,7 +206,8 @@ fn entries(
 ) {
     let Some(ledger) = state.ledger() else { return };
     let has_receipt = audit.receipts && !redacted.report().is_clean();
-    if !has_receipt && redacted.facts().staff_action.is_none() {
+    let is_staff_action = redacted.facts().staff_action == Some(StaffAction::Explicit);
+    if !has_receipt && !is_staff_action {
         return;
     }
     let counts = counts(redacted.report());
@@ -214,10 +215,9 @@ fn entries(
         .tenant()
         .zip(redacted.tenant_assurance())
         .map(|(id, assurance)| TenantFact { id: id.as_str(), assurance: assurance_of(assurance) });
-    if let (Some(_), Some(action)) = (
-        redacted.facts().staff_action,
-        redacted.fields().action.or_else(|| redacted.fields().event),
-    ) {
+    if let (true, Some(action)) =
+        (is_staff_action, redacted.fields().action.or_else(|| redacted.fields().event))
+    {
         let body = Action {
             offset: record.offset,
             timestamp: record.timestamp,
