@@ -6,9 +6,9 @@ use std::borrow::Cow;
 
 use super::json::unescape;
 use super::kind::FieldKind;
-use super::names::{Name, NameId, NameTable};
+use super::names::{Name, NameId};
 use super::rules::TopicRules;
-use super::severity::severity_of;
+use super::severity::{of_syslog, severity_of};
 use super::time::{leading_time, time_of};
 use crate::pipeline::limits::FIELD_BYTES_MAX;
 use crate::pipeline::record::{Severity, Timestamp};
@@ -62,6 +62,8 @@ pub(super) struct Collector<'x> {
     rules: &'x TopicRules,
     found: [Option<Candidate<'x>>; FieldKind::COUNT],
     pub(super) severity: Severity,
+    /// A number as severity that means nothing under its name alone.
+    bare_level: Option<u32>,
     pub(super) event_time: Option<Timestamp>,
     /// The message as it stands in the record, for a look inside.
     pub(super) message: Option<Raw<'x>>,
@@ -77,6 +79,7 @@ impl<'x> Collector<'x> {
             rules,
             found: [const { None }; FieldKind::COUNT],
             severity: Severity::Unknown,
+            bare_level: None,
             event_time: None,
             message: None,
             paths: with_paths.then(Vec::new),
@@ -186,10 +189,26 @@ impl<'x> Collector<'x> {
     }
 
     /// Whether this is what a container runtime or its shipper makes of a line of a container.
-    pub(super) fn is_container_line(&self, table: &NameTable) -> bool {
-        let is_log = |message: &Candidate<'_>| matches!(message.source, Source::Name(id) if &*table.name(id).path == "log");
+    pub(super) fn is_container_line(&self) -> bool {
         (self.has(FieldKind::Stream) || self.has(FieldKind::Container))
-            && self.candidate(FieldKind::Message).is_some_and(is_log)
+            && self.message_name() == Some("log")
+    }
+
+    /// GELF 1.1 is known by its `short_message`; its `level` is on syslog's scale.
+    pub(super) fn offer_gelf_level(&mut self) {
+        if let Some(level) = self.bare_level
+            && self.message_name() == Some("short_message")
+        {
+            let severity = of_syslog(level);
+            self.offer_severity(severity, severity.name(), Source::Text);
+        }
+    }
+
+    fn message_name(&self) -> Option<&str> {
+        match self.candidate(FieldKind::Message)?.source {
+            Source::Name(id) => Some(&self.rules.table.name(id).path),
+            _ => None,
+        }
     }
 
     /// Takes what a record nested in this one's message says and this one does not.
@@ -266,10 +285,16 @@ impl<'x> Collector<'x> {
         match name.kind {
             FieldKind::Severity => {
                 let severity = severity_of(&text, name.unit);
-                (severity != Severity::Unknown).then(|| self.severity = severity)?;
+                if severity == Severity::Unknown {
+                    self.bare_level = self.bare_level.or_else(|| text.parse().ok());
+                    return None;
+                }
+                self.severity = severity;
             }
             FieldKind::EventTime => self.event_time = Some(time_of(&text, self.rules.zone())?),
             FieldKind::Event if !is_identifier(&text) => return None,
+            // Loggers name themselves there, but so do people.
+            FieldKind::Service if &*name.path == "name" && !is_identifier(&text) => return None,
             _ => {}
         }
         Some(text)

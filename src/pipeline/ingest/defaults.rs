@@ -82,7 +82,7 @@ const NAMES: &[(FieldKind, &[&str])] = &[
             "^observed_time_unix_nano",
         ],
     ),
-    (FieldKind::Message, &["^message", "^msg", "^body", "^@m", "^log"]),
+    (FieldKind::Message, &["^message", "^msg", "^body", "^@m", "^log", "^short_message"]),
     (
         FieldKind::Service,
         &[

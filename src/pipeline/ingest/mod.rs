@@ -197,7 +197,8 @@ fn text_of(bytes: &[u8]) -> (&str, bool) {
 /// else it may be what a user typed.
 fn look_inside_message(rules: &TopicRules, found: &mut Collector<'_>) {
     let Some(message) = found.message else { return };
-    if found.is_container_line(&rules.table) {
+    found.offer_gelf_level();
+    if found.is_container_line() {
         return take_container_line(&message.decoded(), rules, found);
     }
     if message.text.starts_with('{') {

@@ -51,7 +51,7 @@ impl Unit {
         match kind {
             FieldKind::Severity => match last {
                 "severitynumber" => Self::OtelSeverity,
-                "pri" => Self::SyslogSeverity,
+                "pri" | "priority" => Self::SyslogSeverity,
                 _ if path.starts_with("syslog.") => Self::SyslogSeverity,
                 "levelno" => Self::PythonLevel,
                 "status" => Self::SeverityWord,

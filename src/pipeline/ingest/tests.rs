@@ -402,6 +402,10 @@ fn levels_in_messages_are_told_from_words() {
         (r#"{"level":"\u001b[31merror\u001b[39m","message":"x"}"#, Severity::Error),
         (r#"{"message":"\u001b[31mERROR\u001b[0m boom"}"#, Severity::Error),
         (r#"{"message":"[error] boom"}"#, Severity::Error),
+        (r#"{"version":"1.1","host":"h","short_message":"boom","level":3}"#, Severity::Error),
+        (r#"{"level":4,"short_message":"[error] boom"}"#, Severity::Warn),
+        (r#"{"level":3,"message":"boom"}"#, Severity::Unknown),
+        (r#"{"PRIORITY":"3","MESSAGE":"boom"}"#, Severity::Unknown),
         (r#"{"message":"ERROR: boom","tenant":"t"}"#, Severity::Error),
         (r#"{"message":"2023-11-14 22:13:20,123 [main] ERROR c.c.Booking - x"}"#, Severity::Error),
         (r#"{"message":"I GET ERROR WHEN I PAY"}"#, Severity::Unknown),
@@ -652,6 +656,30 @@ fn staff_actions_are_told_from_customers_and_machines() {
     for (line, fact) in cases {
         with_record(line.as_bytes(), |record| assert_eq!(record.staff_action, fact, "{line}"));
     }
+}
+
+#[test]
+fn a_persons_name_is_no_service() {
+    for (line, service) in [
+        (r#"{"name":"Asha Kumar","phone":"x"}"#, None),
+        (r#"{"name":"Asha Kumar","component":"api"}"#, Some("api")),
+        (r#"{"name":"bookings.api"}"#, Some("bookings.api")),
+        (r#"{"service":"Booking API"}"#, Some("Booking API")),
+    ] {
+        with_record(line.as_bytes(), |record| {
+            assert_eq!(text_of_kind(&record, FieldKind::Service), service, "{line}");
+        });
+    }
+}
+
+#[test]
+fn journald_is_understood_where_the_settings_name_its_priority() {
+    let raw = r#"{"fields":{"severity":["PRIORITY","+defaults"]}}"#;
+    let raw: RawIngestRules = serde_json::from_str(raw).unwrap();
+    let ingest = Ingest::new(IngestRules::new(&raw).unwrap());
+    let at = TopicPartition::new("app.logs", 0);
+    let line = br#"{"PRIORITY":"3","MESSAGE":"boom"}"#;
+    assert_eq!(ingest.parse(&source(&at, line)).severity, Severity::Error);
 }
 
 #[test]
