@@ -90,7 +90,7 @@ mod tests {
         for (bit, rule) in Rule::ALL.iter().enumerate() {
             assert_eq!(*rule as usize, bit, "{}", rule.name());
         }
-        assert_eq!(Rule::ALL.len(), Rule::NumberShapeLoose as usize + 1, "the last rule is listed");
+        assert_eq!(Rule::ALL.len(), Rule::PersonMobile as usize + 1, "the last rule is listed");
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod glance;
 use super::context::{FieldClass, local_name};
 use super::email;
 use super::name_cache::NameCache;
-use super::phone::{CONFIRMING_DIGITS, DIGITS_MIN, Run, has_open_digits};
+use super::phone::{CONFIRMING_DIGITS, DIGITS_MIN, PERSON_DIGITS_MIN, Run, has_open_digits};
 use super::rules::Rule;
 use super::scan::{Masks, masks_of};
 use glance::{begins_with_date, hides, is_bare, is_inside_hex};
@@ -327,6 +327,12 @@ impl Gate {
             FieldClass::Other if is_field => {
                 BARE_MAX + Rule::FieldUnknown.weight() < threshold
                     && is_bare(record, first, last)
+                    && closing != b' '
+            }
+            FieldClass::Person => {
+                BARE_MAX < threshold
+                    && is_bare(record, first, last)
+                    && last - first < PERSON_DIGITS_MIN
                     && closing != b' '
             }
             _ => false,

@@ -5,7 +5,7 @@ use super::marks::{
     is_currency_start, is_messenger_device,
 };
 use super::run::{Link, Run};
-use super::{Candidate, DIGITS_MAX, DIGITS_MIN, Place, shape};
+use super::{Candidate, DIGITS_MAX, DIGITS_MIN, PERSON_DIGITS_MIN, Place, shape};
 use crate::pipeline::redact::context::{
     Cue, FieldClass, column_field, cue_before, cue_behind, cue_of, headed_field, header_of,
     is_asked, is_beside_person, local_field,
@@ -15,9 +15,6 @@ use crate::pipeline::redact::rules::{Rule, Score};
 
 /// More letters than these make a text prose, whatever its field is called.
 const FIELD_LETTERS_MAX: usize = 24;
-/// Shorter numbers of people are as often their ids as their mobile numbers.
-const NAME_DIGITS_MIN: usize = 9;
-
 /// Marks of an id that say nothing against a plus and a valid number: `/otp/+919876543210/verify`,
 /// `sms_+919876543210.json`. Ids have no plus.
 const IDLE_BESIDE_PLUS: [Rule; 3] = [Rule::PathSegment, Rule::JoinedBefore, Rule::GluedBefore];
@@ -317,7 +314,7 @@ impl<'a> Evidence<'a> {
         if has_trunk {
             score.add(Rule::NationalTrunk);
         }
-        if before.is_person && is_mobile && digits.len() >= NAME_DIGITS_MIN {
+        if before.is_person && is_mobile && digits.len() >= PERSON_DIGITS_MIN {
             score.add(Rule::PersonMobile);
         }
     }

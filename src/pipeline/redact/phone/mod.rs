@@ -18,6 +18,8 @@ pub(super) use run::Run;
 /// Fewest and most digits of a number (E.164: at most 15; with an exit code before them 18).
 pub(super) const DIGITS_MIN: usize = 7;
 const DIGITS_MAX: usize = 18;
+/// Shorter numbers of people are as often their ids as their mobile numbers.
+pub(super) const PERSON_DIGITS_MIN: usize = 9;
 /// Digits that two spellings of one number have in common at their ends.
 pub(super) const CONFIRMING_DIGITS: usize = 9;
 /// Longest value of a candidate.
