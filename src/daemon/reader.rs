@@ -151,8 +151,7 @@ impl KafkaReader {
                     let _none = self.asker.consumer().poll(COORDINATOR_PAUSE);
                 }
                 answer => {
-                    return answer
-                        .map_err(|error| self.asker.explain("committed offsets", &error));
+                    return answer.map_err(|error| self.asker.explain("committed offsets", &error));
                 }
             }
         }

@@ -14,7 +14,9 @@ use super::metrics::Metrics;
 use super::policy::{PolicyCell, PolicyInForce, PolicyRefresh};
 use super::shard::{HealthCell, MetricSink, NoRefresh, ShardConfig, Stop, StopLevel};
 use super::supervisor::{ShardPlan, Supervisor};
-use crate::pipeline::audit::{InstanceName, PolicyTextError, StartPosition as AuditStart, RestartFrom};
+use crate::pipeline::audit::{
+    InstanceName, PolicyTextError, RestartFrom, StartPosition as AuditStart,
+};
 use crate::pipeline::ingest::Ingest;
 use crate::pipeline::limits::{
     LOOKUP_BYTES_MAX, POLL_BYTES_MAX, POLL_RECORDS_MAX, SHARD_TICK_AGE_MS_MAX,

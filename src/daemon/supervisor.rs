@@ -190,7 +190,7 @@ impl<K: Connector, C: Clock + Clone> Worker<K, C> {
                 };
                 Shard::new(parts).refreshed_by(refresh).run(&self.stop)
             }));
-            let stalled = matches!(&result, Ok(Err(error)) if error.operation == STALL_WATCHDOG);
+            let stalled = matches!(&result, Ok(Err(ShardError::Broker(error))) if error.operation == STALL_WATCHDOG);
             let (cause, detail) = match result {
                 Ok(Ok(())) => return None,
                 Ok(Err(error @ ShardError::Refused { .. })) => return Some(self.refused(&error)),

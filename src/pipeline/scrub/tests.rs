@@ -145,7 +145,7 @@ fn restored() -> Scrub {
     loop {
         let answer = match step {
             RestoreStep::Ready { .. } => return stage,
-            RestoreStep::Stop(stop) => panic!("{}", stop.detail),
+            RestoreStep::Stop(stop) | RestoreStep::Refuse(stop) => panic!("{}", stop.detail),
             RestoreStep::Ask(Lookup::Committed) => {
                 LookupAnswer::Committed { offset: None, metadata: String::new() }
             }
