@@ -91,7 +91,7 @@ fn without_an_audit_trail_a_stopped_partition_is_begun_anew_too() {
     let second = Daemon::start(&site, &["audit.enabled=false"]);
     second.metrics(|text| text.contains("blotter_partition_stopped{"));
     second.end();
-    let third = Daemon::start(&site, &["audit.enabled=false", "audit.restart=app.logs/0@1"]);
+    let third = Daemon::start(&site, &["audit.enabled=false", "audit.restart=app.logs/0@1:again"]);
     third.feed(0, b"three");
     assert_eq!(third.redacted(0, 3)[2].body.value.as_deref(), Some(&b"three"[..]));
     third.end();
