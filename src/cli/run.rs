@@ -245,7 +245,7 @@ async fn expire(metrics: Arc<Metrics>, clock: SystemClock) {
 
 fn faults(settings: &Settings) -> Arc<dyn FaultHook> {
     match &settings.fault {
-        Some(Fault { point, marker }) => Arc::new(MarkerFile::new(*point, marker.clone())),
+        Some(Fault { place, marker }) => Arc::new(MarkerFile::new(place.clone(), marker.clone())),
         None => Arc::new(NoFaults),
     }
 }

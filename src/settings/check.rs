@@ -14,7 +14,6 @@ use super::{
 };
 use crate::daemon::broker::TopicPattern;
 use crate::daemon::broker::kafka::{KafkaConfig, Sasl, Security, Tls, TokenSource};
-use crate::daemon::shard::FaultPoint;
 use crate::daemon::telemetry::{LogFormat, check_filter};
 use crate::pipeline::alert::Rules;
 use crate::pipeline::audit::{Deployment, RestartFrom};
@@ -454,11 +453,9 @@ fn fault(loaded: &Loaded) -> Checked<Option<Fault>> {
     if raw.fault_point.is_empty() {
         return Ok(None);
     }
-    let point = FaultPoint::from_name(&raw.fault_point).ok_or_else(|| {
-        let known = FaultPoint::ALL.map(FaultPoint::name).join(", ");
-        loaded.error("debug.fault_point", format!("`{}` is none of {known}", raw.fault_point))
-    })?;
-    Ok(Some(Fault { point, marker: PathBuf::from(&raw.fault_marker) }))
+    let place = raw.fault_point.parse();
+    let place = place.map_err(|error| loaded.error("debug.fault_point", format!("{error}")))?;
+    Ok(Some(Fault { place, marker: PathBuf::from(&raw.fault_marker) }))
 }
 
 /// The value itself, or the content of the file its twin names; both at once are refused.

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use crate::daemon::broker::TopicPattern;
 use crate::daemon::broker::kafka::KafkaConfig;
-use crate::daemon::shard::FaultPoint;
+use crate::daemon::shard::FaultPlace;
 use crate::daemon::telemetry::LogFormat;
 use crate::pipeline::alert::Rules;
 use crate::pipeline::audit::{Deployment, RestartFrom};
@@ -184,8 +184,8 @@ pub struct Log {
 /// See `[debug]` in `config/default.toml`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
-    /// The point.
-    pub point: FaultPoint,
+    /// The place.
+    pub place: FaultPlace,
     /// File made when it is reached; the loop goes on when it is removed.
     pub marker: PathBuf,
 }

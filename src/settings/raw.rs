@@ -278,7 +278,8 @@ pub struct RawLog {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawDebug {
-    /// Waits for ever at the named point of the loop (tests kill the process there).
+    /// `stage:point` or `stage:point:nth`: the passage at which the shard waits (tests kill the
+    /// process there).
     pub fault_point: String,
     /// File made when the point is reached.
     pub fault_marker: String,

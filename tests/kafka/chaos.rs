@@ -1,14 +1,15 @@
 //! Daemons killed and stopped at every named point, brokers and the net failing: at the end nothing
 //! is lost, doubled or out of order, and the chain verifies.
 
+use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::daemon::{Deployment, SESSION_SECONDS};
+use crate::daemon::{Deployment, MEASURES_PARTITIONS, SESSION_SECONDS};
 use crate::harness::{Admin, Cluster, Deadline, Direction, Traffic, shared_brokers, wait_until};
 
-/// The points in the life of a transaction or a partition at which a daemon can be made to stand.
+/// Points in the life of a transaction or a partition at which a daemon can be made to stand.
 const POINTS: [&str; 6] = [
     "after_send",
     "after_send_offsets",
@@ -17,6 +18,19 @@ const POINTS: [&str; 6] = [
     "during_restore",
     "during_rebalance",
 ];
+
+/// The place of the `number`-th fault: each point of each stage in turn, at a random passage, so
+/// that what was committed before it differs. A stage is asked to give partitions back seldom.
+fn place(number: usize) -> String {
+    let point = POINTS[number / 2 % POINTS.len()];
+    let stage = ["scrub", "watch"][number % 2];
+    let nth = if point == "during_rebalance" { 1 } else { 1 + random() % 4 };
+    format!("{stage}:{point}:{nth}")
+}
+
+fn random() -> u64 {
+    RandomState::new().hash_one(0)
+}
 
 /// A number from the environment, for longer runs.
 fn count(name: &str, default: usize) -> usize {
@@ -31,15 +45,18 @@ fn killed_at_any_point_nothing_is_lost_or_doubled() {
     let deployment = Deployment::new(Admin { brokers }, 4, "");
     deployment.feed(100);
     for number in 0..kills {
-        let point = POINTS[number % POINTS.len()];
-        let mut victim = deployment.start("victim", Some(point));
+        let place = place(number);
+        println!("kill {number} at {place}");
+        let mut victim = deployment.start("victim", Some(&place));
         deployment.feed(60);
-        if point == "during_rebalance" {
+        if place.contains("during_rebalance") {
             // Another member takes partitions away from it.
-            deployment.wait_for_all(60);
+            let (stage, _) = place.split_once(':').expect("stage:point:nth");
+            let all = if stage == "scrub" { 4 } else { MEASURES_PARTITIONS };
+            let owned = usize::try_from(all).expect("few");
+            wait_until("the victim's partitions", 60, || victim.assigned(stage) >= owned);
             let mut other = deployment.start("other", None);
-            deployment.feed(60);
-            victim.wait_at_fault(60);
+            deployment.feed_to_fault(&mut victim, &place);
             victim.kill();
             // The victim's slot comes back at once; without it the other would wait for a session.
             let mut next = deployment.start("victim", None);
@@ -48,7 +65,7 @@ fn killed_at_any_point_nothing_is_lost_or_doubled() {
             assert_eq!(other.terminate(), Some(0), "{}", other.log());
             assert_eq!(next.terminate(), Some(0), "{}", next.log());
         } else {
-            victim.wait_at_fault(60);
+            deployment.feed_to_fault(&mut victim, &place);
             victim.kill();
         }
     }
@@ -56,13 +73,13 @@ fn killed_at_any_point_nothing_is_lost_or_doubled() {
     deployment.feed(60);
     deployment.wait_for_all(120);
     assert_eq!(last.terminate(), Some(0), "{}", last.log());
-    println!("{kills} kills, {} records", deployment.fed());
     deployment.verify();
+    println!("{kills} kills, {} records", deployment.fed());
 }
 
 #[test]
 fn stopped_past_its_session_a_daemon_can_do_no_harm() {
-    let stops = count("BLOTTER_TEST_STOPS", 10);
+    let stops = count("BLOTTER_TEST_STOPS", 12);
     let brokers = shared_brokers().to_owned();
     // Six, so that a third member takes two away from each of the others.
     let deployment = Deployment::new(Admin { brokers }, 6, "");
@@ -70,30 +87,33 @@ fn stopped_past_its_session_a_daemon_can_do_no_harm() {
     deployment.feed(50);
     deployment.wait_for_all(60);
     for number in 0..stops {
-        let point = POINTS[number % POINTS.len()];
-        let mut sleeper = deployment.start("sleeper", Some(point));
-        let second = (point == "during_rebalance").then(|| {
+        let place = place(number);
+        println!("stop {number} at {place}");
+        let mut sleeper = deployment.start("sleeper", Some(&place));
+        let second = place.contains("during_rebalance").then(|| {
             // A third member takes a partition away from the sleeper, once that has its half.
-            wait_until("the sleeper's half", 60, || sleeper.assigned() >= 3);
+            let (stage, _) = place.split_once(':').expect("stage:point:nth");
+            wait_until("the sleeper's half", 60, || sleeper.assigned(stage) >= 3);
             deployment.feed(20);
             deployment.wait_for_all(60);
             deployment.start("third", None)
         });
-        let deadline = Deadline::after_seconds(90);
-        while !sleeper.at_fault() {
-            assert!(!deadline.is_over(), "{point} is reached; {}", sleeper.log());
-            sleeper.assert_running();
-            deployment.feed(2);
-        }
+        deployment.feed_to_fault(&mut sleeper, &place);
+        let had = ["scrub", "watch"].map(|stage| (stage, heir.assigned(stage)));
         sleeper.signal(Signal::SIGSTOP);
         deployment.feed(40);
         // Its partitions go to the others, which process everything.
         deployment.wait_for_all(SESSION_SECONDS * 2 + 60);
+        if second.is_none() {
+            for (stage, before) in had {
+                wait_until("the inheritance", 60, || heir.assigned(stage) > before);
+            }
+        }
         sleeper.pass_fault();
         sleeper.signal(Signal::SIGCONT);
         deployment.feed(40);
         deployment.wait_for_all(90);
-        assert_eq!(sleeper.terminate(), Some(0), "{point}: {}", sleeper.log());
+        assert_eq!(sleeper.terminate(), Some(0), "{place}: {}", sleeper.log());
         if let Some(mut third) = second {
             assert_eq!(third.terminate(), Some(0), "{}", third.log());
         }
@@ -102,8 +122,8 @@ fn stopped_past_its_session_a_daemon_can_do_no_harm() {
     deployment.feed(50);
     deployment.wait_for_all(60);
     assert_eq!(heir.terminate(), Some(0), "{}", heir.log());
-    println!("{stops} stops, {} records", deployment.fed());
     deployment.verify();
+    println!("{stops} stops, {} records", deployment.fed());
 }
 
 #[test]

@@ -14,7 +14,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
-use crate::harness::{Admin, Feeder, flush, guard, unique, wait_until};
+use crate::harness::{Admin, Deadline, Feeder, flush, guard, unique, wait_until};
 
 /// Kills the process when standard input closes; its exit code is the guard's.
 const GUARD: &str = r#"
@@ -33,6 +33,9 @@ exit "$code"
 
 /// Time-outs of members that are stopped on purpose; the defaults are for production.
 pub(crate) const SESSION_SECONDS: u64 = 4;
+
+/// Partitions of the measures: three members of WATCH get two each.
+pub(crate) const MEASURES_PARTITIONS: i32 = 6;
 
 /// One group of daemons with its topics, keys and settings.
 pub(crate) struct Deployment {
@@ -68,7 +71,7 @@ impl Deployment {
              [input]\ntopics = [\"{source}\"]\n\
              [output]\nmeasures = \"{source}.measures\"\ndead_letters = \"{source}.dead-letters\"\n\
              alerts = \"{source}.alerts\"\nwatch_state = \"{source}.watch-state\"\n\
-             [topics]\nmeasures_partitions = 2\nalerts_partitions = 1\n\
+             [topics]\nmeasures_partitions = {MEASURES_PARTITIONS}\nalerts_partitions = 1\n\
              [group]\nid = \"{source}\"\nsession_timeout_ms = {session_ms}\n\
              [run]\ntransaction_timeout_ms = {session_ms}\n\
              [audit]\ndeployment = \"test\"\nheartbeat_ms = 2000\n\
@@ -117,7 +120,8 @@ impl Deployment {
         stdout
     }
 
-    /// Starts `blotter run` as the instance `name`; at `fault` it stands still (see `at_fault`).
+    /// Starts `blotter run` as the instance `name`; at the place `fault` it stands still (see
+    /// [`Daemon::standing`]).
     pub(crate) fn start(&self, name: &str, fault: Option<&str>) -> Daemon {
         self.start_with(name, fault, &[])
     }
@@ -160,6 +164,22 @@ impl Deployment {
             self.send(partition, &record);
             fed[partition].push(record);
         }
+    }
+
+    /// Feeds until `daemon` stands at `place`, in a transaction with records where it is one.
+    pub(crate) fn feed_to_fault(&self, daemon: &mut Daemon, place: &str) {
+        let deadline = Deadline::after_seconds(90);
+        let standing = loop {
+            if let Some(standing) = daemon.standing() {
+                break standing;
+            }
+            assert!(!deadline.is_over(), "{place} is not reached; {}", daemon.log());
+            daemon.assert_running();
+            self.feed(2);
+        };
+        assert_eq!(Some(standing.place.as_str()), place.rsplit_once(':').map(|(place, _)| place));
+        let in_transaction = !place.contains(":during_");
+        assert_eq!(standing.records > 0, in_transaction, "{place}: {standing:?}");
     }
 
     /// Records fed so far.
@@ -312,21 +332,22 @@ pub(crate) struct Daemon {
     log_from: u64,
 }
 
-impl Daemon {
-    /// Whether it stands at its fault point.
-    pub(crate) fn at_fault(&self) -> bool {
-        self.marker.exists()
-    }
+/// Where a daemon stands still.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    /// `stage:point`.
+    pub(crate) place: String,
+    /// Records in the transaction there.
+    pub(crate) records: usize,
+}
 
-    /// Waits until it stands at its fault point.
-    pub(crate) fn wait_at_fault(&mut self, seconds: u64) {
-        let what = format!("the fault point of {}", self.log.display());
-        wait_until(&what, seconds, || {
-            if !self.at_fault() {
-                self.assert_running();
-            }
-            self.at_fault()
-        });
+impl Daemon {
+    /// Where it stands, once it does.
+    pub(crate) fn standing(&self) -> Option<Standing> {
+        let told = fs::read_to_string(&self.marker).ok()?;
+        let (place, records) = told.strip_suffix('\n')?.rsplit_once(' ')?;
+        let records = records.parse().expect("a number of records");
+        Some(Standing { place: place.replace(' ', ":"), records })
     }
 
     /// Lets it go on from its fault point.
@@ -339,12 +360,13 @@ impl Daemon {
         kill(self.process, signal).expect("the daemon is there");
     }
 
-    /// Source partitions it has been assigned since it started, those it lost again included.
-    pub(crate) fn assigned(&self) -> usize {
+    /// Partitions a stage of it has been assigned since it started, those it lost again included.
+    pub(crate) fn assigned(&self, stage: &str) -> usize {
         let log = fs::read(&self.log).unwrap_or_default();
         let from = usize::try_from(self.log_from).expect("logs are small");
         let own = String::from_utf8_lossy(log.get(from..).unwrap_or_default()).into_owned();
-        own.lines().filter(|line| line.contains("assigned") && line.contains("\"scrub-")).count()
+        let shard = format!("\"{stage}-");
+        own.lines().filter(|line| line.contains("assigned") && line.contains(&shard)).count()
     }
 
     /// Processor time of all its threads so far, user and system.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use blotter::daemon::broker::LookupFailure;
 use blotter::daemon::broker::embedded::{Call, Cluster, Conductor, LookupFate, Verdict};
-use blotter::daemon::shard::{FaultHook, FaultPoint};
+use blotter::daemon::shard::{FaultHook, Passage};
 use blotter::pipeline::record::{Timestamp, TopicPartition};
 
 use crate::rng::Rng;
@@ -195,8 +195,8 @@ impl Conductor for DaemonConductor {
 }
 
 impl FaultHook for DaemonConductor {
-    fn reached(&self, point: FaultPoint) {
+    fn reached(&self, passage: Passage) {
         let member = self.member.load(Ordering::Relaxed);
-        self.disturb(point.name(), Some(member));
+        self.disturb(passage.point.name(), Some(member));
     }
 }

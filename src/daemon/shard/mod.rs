@@ -25,7 +25,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use fault::{FaultHook, FaultPoint, MarkerFile, NoFaults};
+pub use fault::{FaultHook, FaultPlace, FaultPoint, MarkerFile, NoFaults, Passage};
 pub(super) use guards::STALL_WATCHDOG;
 pub use health::{HealthCell, ShardHealth};
 pub use stop::{Stop, StopLevel};
@@ -490,7 +490,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         else {
             return Ok(());
         };
-        self.faults.reached(FaultPoint::DuringRestore);
+        self.pass(FaultPoint::DuringRestore, 0);
         let progress = self.restore(&topic_partition, Some(answer));
         self.restored(&topic_partition, progress)
     }
@@ -591,6 +591,11 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
                 Ok(())
             }
         }
+    }
+
+    /// Tells the test aid where the shard is.
+    fn pass(&self, point: FaultPoint, records: usize) {
+        self.faults.reached(Passage { point, stage: self.config.stage, records });
     }
 
     fn publish(&self, metric: Metric, labels: &[&str], value: f64) {

@@ -44,7 +44,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         }
         if !partitions.is_empty() {
             self.suspend_unknown();
-            self.faults.reached(FaultPoint::DuringRebalance);
+            self.pass(FaultPoint::DuringRebalance, 0);
         }
         for topic_partition in partitions {
             tracing::info!(partition = %topic_partition, shard = self.config.shard, lost, "revoked");

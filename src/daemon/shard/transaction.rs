@@ -151,7 +151,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         guarded(|| self.stage.close(now, &mut self.outputs))
             .ok_or_else(|| Failure::in_record("panic", "closing the transaction panicked"))?;
         self.send_outputs(None, stop)?;
-        self.faults.reached(FaultPoint::AfterSend);
+        self.pass(FaultPoint::AfterSend, self.transaction.records);
         let timeout = self.config.transaction_step_timeout;
         let deliveries =
             if self.transaction.begun { self.broker.drain(timeout)? } else { Vec::new() };
@@ -165,12 +165,12 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             self.begin()?;
         }
         self.send_offsets(&offsets)?;
-        self.faults.reached(FaultPoint::AfterSendOffsets);
+        self.pass(FaultPoint::AfterSendOffsets, self.transaction.records);
         unless_told(stop)?;
         if let Err(error) = self.broker.commit(timeout) {
             return Err(Failure::unknown(error, offsets));
         }
-        self.faults.reached(FaultPoint::AfterEndTransaction);
+        self.pass(FaultPoint::AfterEndTransaction, self.transaction.records);
         self.stands(offsets);
         let took = self.clock.monotonic().saturating_sub(monotonic);
         self.transaction.is_prompt = took < self.config.commit_interval;
@@ -195,11 +195,12 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         }
         self.isolation.committed(&self.transaction.taken);
         self.unwritable.committed();
+        let records = self.transaction.records;
         self.transaction.reset();
         self.transaction.committed_at = self.clock.monotonic();
         self.failures = 0;
         self.last_failure = None;
-        self.faults.reached(FaultPoint::BeforeCounters);
+        self.pass(FaultPoint::BeforeCounters, records);
         if !updates.is_empty() {
             self.metrics.publish(updates);
         }
