@@ -74,7 +74,9 @@ fn killed_at_any_point_nothing_is_lost_or_doubled() {
     deployment.wait_for_all(120);
     assert_eq!(last.terminate(), Some(0), "{}", last.log());
     deployment.verify();
-    println!("{kills} kills, {} records", deployment.fed());
+    let buckets = deployment.verify_state();
+    assert!(buckets > 0, "no bucket to compare");
+    println!("{kills} kills, {} records, {buckets} buckets", deployment.fed().concat().len());
 }
 
 #[test]
@@ -123,7 +125,9 @@ fn stopped_past_its_session_a_daemon_can_do_no_harm() {
     deployment.wait_for_all(60);
     assert_eq!(heir.terminate(), Some(0), "{}", heir.log());
     deployment.verify();
-    println!("{stops} stops, {} records", deployment.fed());
+    let buckets = deployment.verify_state();
+    assert!(buckets > 0, "no bucket to compare");
+    println!("{stops} stops, {} records, {buckets} buckets", deployment.fed().concat().len());
 }
 
 #[test]

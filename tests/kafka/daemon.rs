@@ -2,7 +2,8 @@
 //! built binary, and the traffic it is fed.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output};
 use std::sync::Mutex;
@@ -14,7 +15,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 
-use crate::harness::{Admin, Deadline, Feeder, flush, guard, unique, wait_until};
+use crate::harness::{
+    Admin, Deadline, Feeder, flush, guard, millis_since_epoch, unique, wait_until,
+};
+use crate::traffic::Fed;
 
 /// Kills the process when standard input closes; its exit code is the guard's.
 const GUARD: &str = r#"
@@ -45,13 +49,6 @@ pub(crate) struct Deployment {
     fed: Mutex<Vec<Vec<Fed>>>,
     folder: PathBuf,
     feeder: Feeder,
-}
-
-/// One record that was fed.
-#[derive(Clone)]
-pub(crate) struct Fed {
-    pub(crate) timestamp: i64,
-    pub(crate) number: usize,
 }
 
 impl Deployment {
@@ -135,17 +132,30 @@ impl Deployment {
             settings.push(format!("debug.fault_marker={}", marker.display()));
         }
         settings.extend(sets.iter().map(|set| (*set).to_owned()));
+        self.spawn(name, marker, &settings, 0)
+    }
+
+    /// Starts one that answers HTTP, as a dynamic member (the default).
+    pub(crate) fn start_seen(&self, name: &str) -> Daemon {
+        let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let port = free.local_addr().expect("bound").port();
+        drop(free);
+        let settings = ["http.enabled=true".to_owned(), format!("http.listen=127.0.0.1:{port}")];
+        self.spawn(name, PathBuf::new(), &settings, port)
+    }
+
+    fn spawn(&self, name: &str, marker: PathBuf, settings: &[String], port: u16) -> Daemon {
         let log = self.folder.join(format!("{name}.log"));
         let log_from = fs::metadata(&log).map_or(0, |file| file.len());
         let mut command = Command::new("sh");
         command.args(["-c", GUARD, "guard", env!("CARGO_BIN_EXE_blotter"), "run", "--config"]);
         command.arg(self.folder.join("blotter.toml"));
-        for setting in &settings {
+        for setting in settings {
             command.args(["--set", setting]);
         }
         let (mut guard, process) = guard::spawn(command.env("LOG", &log));
         let stdin = guard.stdin.take();
-        Daemon { guard, stdin, process, marker, log, log_from }
+        Daemon { guard, stdin, process, marker, log, log_from, port }
     }
 
     /// Feeds `count` records, spread over the partitions, and waits until they are stored.
@@ -160,7 +170,7 @@ impl Deployment {
         for _ in 0..count {
             let number: usize = fed.iter().map(Vec::len).sum();
             let partition = number % fed.len();
-            let record = Fed { timestamp: 1_700_000_000_000 + number as i64 * 7, number };
+            let record = Fed { timestamp: millis_since_epoch(), number };
             self.send(partition, &record);
             fed[partition].push(record);
         }
@@ -182,14 +192,14 @@ impl Deployment {
         assert_eq!(standing.records > 0, in_transaction, "{place}: {standing:?}");
     }
 
-    /// Records fed so far.
-    pub(crate) fn fed(&self) -> usize {
-        self.fed.lock().expect("no panic under the lock").iter().map(Vec::len).sum()
+    /// Everything fed so far, by partition, in order.
+    pub(crate) fn fed(&self) -> Vec<Vec<Fed>> {
+        self.fed.lock().expect("no panic under the lock").clone()
     }
 
     fn send(&self, partition: usize, record: &Fed) {
-        let value = value(record.number);
-        let key = format!("session-{}", record.number % 50);
+        let value = record.value();
+        let key = record.key();
         loop {
             let number = record.number.to_string();
             let headers = OwnedHeaders::new()
@@ -214,8 +224,7 @@ impl Deployment {
 
     /// Waits until the redacted topic holds as many records as were fed.
     pub(crate) fn wait_for_all(&self, seconds: u64) {
-        let fed = self.fed.lock().expect("no panic under the lock").clone();
-        for (partition, records) in fed.iter().enumerate() {
+        for (partition, records) in self.fed().iter().enumerate() {
             let Some(last) = records.last() else { continue };
             let partition = i32::try_from(partition).expect("few partitions");
             let what = format!("record {} of partition {partition}", records.len() - 1);
@@ -228,97 +237,6 @@ impl Deployment {
     pub(crate) fn redacted(&self) -> String {
         format!("{}.redacted", self.source)
     }
-
-    /// What must hold at the end: nothing lost, nothing doubled, order kept, timestamps and
-    /// headers kept, nothing personal left, the chain verifies and its counts are the input's.
-    pub(crate) fn verify(&self) {
-        let fed = self.fed.lock().expect("no panic under the lock").clone();
-        for (partition, records) in fed.iter().enumerate() {
-            let number = i32::try_from(partition).expect("few partitions");
-            let seen = self.admin.read(&self.redacted(), number);
-            let numbers: Vec<_> = seen.iter().map(number_of).collect();
-            let wanted: Vec<_> = records.iter().map(|fed| fed.number.to_string()).collect();
-            assert_eq!(
-                numbers.len(),
-                wanted.len(),
-                "partition {number}: {}",
-                first_fault(&numbers, &wanted)
-            );
-            assert!(numbers == wanted, "partition {number}: {}", first_fault(&numbers, &wanted));
-            for (offset, (record, fed)) in seen.iter().zip(records).enumerate() {
-                assert_eq!(record.timestamp, fed.timestamp, "timestamp of {number}/{offset}");
-                let header = |name: &str| {
-                    record.headers.iter().find(|(own, _)| own == name).map(|(_, v)| v.clone())
-                };
-                assert_eq!(header("empty"), Some(Some(Vec::new())));
-                assert_eq!(header("null"), Some(None));
-                let source = header("blotter-source").flatten().expect("coordinates");
-                assert_eq!(
-                    String::from_utf8_lossy(&source),
-                    format!("{}/{number}/{offset}", self.source)
-                );
-                let text = record.text();
-                assert!(!text.contains("@example.com") && !text.contains("98765"), "left: {text}");
-            }
-        }
-        self.verify_audit(&fed);
-    }
-
-    fn verify_audit(&self, fed: &[Vec<Fed>]) {
-        let lines = self.must(&["audit", "verify", "--topic", &self.source, "--json"]);
-        let verdicts: Vec<serde_json::Value> =
-            lines.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect();
-        assert_eq!(verdicts.len(), fed.len(), "{lines}");
-        for (verdict, records) in verdicts.iter().zip(fed) {
-            assert_eq!(verdict["fault"], serde_json::Value::Null, "{verdict}");
-            assert_eq!(verdict["records"]["read"], records.len(), "{verdict}");
-            assert_eq!(verdict["records"]["forwarded"], records.len(), "{verdict}");
-            assert_eq!(verdict["gap_offsets"], 0, "{verdict}");
-            if !records.is_empty() {
-                assert_eq!(verdict["from"], 0, "{verdict}");
-                assert_eq!(verdict["to"], records.len(), "{verdict}");
-            }
-        }
-        for partition in 0..i32::try_from(fed.len()).expect("few partitions") {
-            let entries = self.admin.read(&format!("{}.audit", self.source), partition);
-            let genesis = entries.first().expect("each chain was begun").text();
-            let counted = format!("\"partitions\":{},", fed.len());
-            assert!(genesis.contains(&counted), "{genesis}");
-        }
-    }
-}
-
-fn number_of(record: &crate::harness::Seen) -> String {
-    let header = record.headers.iter().find(|(name, _)| name == "number");
-    let value = header.and_then(|(_, value)| value.as_deref()).unwrap_or_default();
-    String::from_utf8_lossy(value).into_owned()
-}
-
-fn first_fault(seen: &[String], wanted: &[String]) -> String {
-    let at = seen.iter().zip(wanted).position(|(seen, wanted)| seen != wanted);
-    let at = at.unwrap_or_else(|| seen.len().min(wanted.len()));
-    format!(
-        "{} of {}, first difference at {at}: {:?} instead of {:?}",
-        seen.len(),
-        wanted.len(),
-        seen.get(at),
-        wanted.get(at)
-    )
-}
-
-/// A line of a salon's booking service; every third holds an e-mail address, every fifth a phone.
-fn value(number: usize) -> String {
-    let level = if number.is_multiple_of(11) { "ERROR" } else { "INFO" };
-    let message = match number {
-        n if n.is_multiple_of(3) => format!("confirmation sent to asha.{n}@example.com"),
-        n if n.is_multiple_of(5) => "customer called from +91 98765 43210".to_owned(),
-        n => format!("slot {n} booked"),
-    };
-    format!(
-        "{{\"level\":\"{level}\",\"service\":\"booking-api\",\"tenant_id\":\"salon-{}\",\
-         \"n\":{number},\"message\":\"{message}\"}}",
-        number % 12
-    )
 }
 
 /// One running `blotter run`; killed when dropped.
@@ -330,6 +248,8 @@ pub(crate) struct Daemon {
     log: PathBuf,
     /// Where in it this process began: those of one name share a file.
     log_from: u64,
+    /// Where it answers HTTP; 0 when it does not.
+    port: u16,
 }
 
 /// Where a daemon stands still.
@@ -348,6 +268,28 @@ impl Daemon {
         let (place, records) = told.strip_suffix('\n')?.rsplit_once(' ')?;
         let records = records.parse().expect("a number of records");
         Some(Standing { place: place.replace(' ', ":"), records })
+    }
+
+    /// Status and body of what it answers under `path`; `None` while it does not answer.
+    pub(crate) fn http(&self, path: &str) -> Option<(u16, String)> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let status = answer.split_ascii_whitespace().nth(1)?.parse().ok()?;
+        let body = answer.split_once("\r\n\r\n")?.1;
+        Some((status, body.to_owned()))
+    }
+
+    /// Sum of the series of a metric that have all these `label="value"`; 0 while there are none.
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let body = self.http("/metrics").map(|(_, body)| body).unwrap_or_default();
+        let series = body.lines().filter_map(|line| {
+            let (own, value) = line.strip_prefix(name)?.rsplit_once(' ')?;
+            let is_wanted = own.starts_with('{') && labels.iter().all(|label| own.contains(label));
+            is_wanted.then(|| value.parse::<f64>().expect("a number"))
+        });
+        series.sum()
     }
 
     /// Lets it go on from its fault point.

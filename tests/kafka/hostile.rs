@@ -6,7 +6,7 @@ use std::net::{TcpListener, TcpStream};
 use rdkafka::producer::BaseRecord;
 
 use crate::daemon::Deployment;
-use crate::harness::{Admin, Feeder, flush, seconds_since_epoch, shared_brokers, unique};
+use crate::harness::{Admin, Feeder, flush, millis_since_epoch, shared_brokers, unique};
 
 const YEAR_MS: i64 = 365 * 86_400_000;
 
@@ -77,7 +77,7 @@ fn records_nobody_expects_pass_or_are_counted_and_nothing_stands_still() {
     let listen = format!("http.listen={address}");
     let mut daemon = deployment.start_with("a", None, &["http.enabled=true", &listen]);
     let records = hostile();
-    let now_ms = i64::try_from(seconds_since_epoch()).expect("this century") * 1_000;
+    let now_ms = millis_since_epoch();
     let mut config = deployment.admin.client();
     config.set("message.max.bytes", RECORD_BYTES_MAX);
     let feeder: Feeder = config.create_with_context(Default::default()).expect("a producer");

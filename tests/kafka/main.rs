@@ -14,3 +14,5 @@ mod pipeline;
 mod slots;
 mod smoke;
 mod tokens;
+mod traffic;
+mod verdict;

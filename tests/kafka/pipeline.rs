@@ -46,6 +46,56 @@ fn an_idle_daemon_costs_next_to_nothing() {
     assert!(used < Duration::from_secs(1), "{used:?} of processor time in 5 s");
 }
 
+const RECORDS: &str = "blotter_log_records_total";
+
+#[test]
+fn what_is_shown_and_alerted_is_what_was_fed() {
+    let rule = "[alert]\ndefault_rules = false\n[[alert.rules]]\nname = \"SomeErrors\"\n\
+                ratio = { of = \"errors\", per = \"records\" }\nwindow = \"10s\"\n\
+                threshold = 0.05\nsamples_min = 1\nkeep_firing_for = \"5s\"\nseverity = \"SEV-2\"";
+    let deployment = Deployment::new(Admin { brokers: shared_brokers().to_owned() }, 2, rule);
+    deployment.feed(1_200);
+    let mut daemon = deployment.start_seen("a");
+    let is_well = |path: &str| daemon.http(path).is_some_and(|(status, _)| status == 200);
+    wait_until("/livez and /readyz", 60, || is_well("/livez") && is_well("/readyz"));
+    deployment.wait_for_all(60);
+    let fed = deployment.fed().concat();
+    for salon in 0..12 {
+        let tenant = format!("salon-{salon}");
+        let own = fed.iter().filter(|record| record.tenant() == tenant);
+        let errors = own.clone().filter(|record| record.is_error()).count() as f64;
+        let records = own.count() as f64;
+        let label = format!("tenant=\"{tenant}\"");
+        let shows = |name: &str, labels: &[&str], wanted: f64| {
+            let labels: Vec<&str> = labels.iter().copied().chain([label.as_str()]).collect();
+            wait_until(&format!("{name} of {tenant} = {wanted}"), 60, || {
+                daemon.metric(name, &labels) == wanted
+            });
+        };
+        shows(RECORDS, &[], records);
+        shows(RECORDS, &["severity=\"error\""], errors);
+        shows("blotter_error_ratio_records", &["service=\"booking-api\""], records);
+        shows("blotter_error_ratio_errors", &["service=\"booking-api\""], errors);
+    }
+    // Every eleventh is an error; then nothing comes, and the window empties.
+    let raised = || {
+        let all = deployment.alerts().into_iter();
+        let own = all.filter(|alert| alert["rule"] == "SomeErrors");
+        own.filter(|alert| alert["reason"] == "transition").collect::<Vec<_>>()
+    };
+    wait_until("the alert and its end", 120, || raised().len() == 2);
+    let [firing, resolved] = <[_; 2]>::try_from(raised()).expect("two");
+    assert_eq!((&firing["status"], &firing["seq"]), (&"firing".into(), &1.into()), "{firing}");
+    assert_eq!(firing["labels"]["alertname"], "SomeErrors");
+    let [errors, records] =
+        ["numerator", "samples"].map(|part| firing[part].as_f64().expect("a count"));
+    assert!(errors / records > 0.05 && records <= fed.len() as f64, "{firing}");
+    assert_eq!(resolved["status"], "resolved", "{resolved}");
+    assert_eq!(resolved["episode"], firing["episode"]);
+    assert_eq!(daemon.terminate(), Some(0), "{}", daemon.log());
+    deployment.verify();
+}
+
 #[test]
 fn members_join_and_leave_under_load() {
     let deployment = deployment(6);

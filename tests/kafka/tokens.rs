@@ -11,7 +11,7 @@ use blotter::daemon::broker::kafka::{KafkaConfig, KafkaConnector, Sasl, Security
 use blotter::daemon::topics::TopicAdmin;
 use data_encoding::BASE64URL_NOPAD;
 
-use crate::harness::{Admin, Cluster, seconds_since_epoch, unique};
+use crate::harness::{Admin, Cluster, millis_since_epoch, unique};
 use crate::slots::{Slot, slot};
 
 /// A provider on a port of its own, with the number of tokens it has given out.
@@ -50,7 +50,7 @@ fn is_credentials_grant(stream: &mut TcpStream) -> bool {
 }
 
 fn answer(stream: &mut TcpStream) {
-    let seconds = seconds_since_epoch();
+    let seconds = millis_since_epoch() / 1_000;
     let claims = format!(r#"{{"sub":"blotter","iat":{seconds},"exp":{}}}"#, seconds + 60);
     let parts = [r#"{"alg":"none"}"#, &claims].map(|part| BASE64URL_NOPAD.encode(part.as_bytes()));
     let body = format!(r#"{{"access_token":"{}."}}"#, parts.join("."));

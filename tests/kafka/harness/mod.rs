@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(crate) use admin::{Admin, Feeder, Seen, flush};
 pub(crate) use cluster::Cluster;
 pub(crate) use forwarder::{Direction, Traffic};
-pub(crate) use wait::{Deadline, now, seconds_since_epoch, wait_until};
+pub(crate) use wait::{Deadline, millis_since_epoch, now, wait_until};
 
 /// Bootstrap servers of the one broker all tests of this binary share: the cluster named by
 /// `BLOTTER_TEST_BROKERS`, else a single node that lives as long as this process.
@@ -37,5 +37,5 @@ pub(crate) fn shared_brokers() -> &'static str {
 pub(crate) fn unique(word: &str) -> String {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("{word}-{}-{}-{number}", std::process::id(), seconds_since_epoch())
+    format!("{word}-{}-{}-{number}", std::process::id(), millis_since_epoch() / 1000)
 }

@@ -36,8 +36,9 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// Seconds since the Unix epoch.
-#[expect(clippy::disallowed_methods, reason = "makes names unique over runs on one cluster")]
-pub(crate) fn seconds_since_epoch() -> u64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |age| age.as_secs())
+/// Milliseconds since the Unix epoch.
+#[expect(clippy::disallowed_methods, reason = "names and time stamps of records are of now")]
+pub(crate) fn millis_since_epoch() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).expect("it is not that late")
 }
