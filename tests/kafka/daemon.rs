@@ -7,6 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Output};
 use std::sync::Mutex;
+use std::sync::mpsc::{TryRecvError, channel};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -135,12 +136,17 @@ impl Deployment {
         self.spawn(name, marker, &settings, 0)
     }
 
-    /// Starts one that answers HTTP, as a dynamic member (the default).
-    pub(crate) fn start_seen(&self, name: &str) -> Daemon {
+    /// Starts one that answers HTTP; static as the instance `name`, or dynamic, as the default is.
+    pub(crate) fn start_seen(&self, name: &str, is_static: bool) -> Daemon {
         let free = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let port = free.local_addr().expect("bound").port();
         drop(free);
-        let settings = ["http.enabled=true".to_owned(), format!("http.listen=127.0.0.1:{port}")];
+        let instance = if is_static { name } else { "" };
+        let settings = [
+            format!("group.instance={instance}"),
+            "http.enabled=true".to_owned(),
+            format!("http.listen=127.0.0.1:{port}"),
+        ];
         self.spawn(name, PathBuf::new(), &settings, port)
     }
 
@@ -174,6 +180,21 @@ impl Deployment {
             self.send(partition, &record);
             fed[partition].push(record);
         }
+    }
+
+    /// Feeds without a pause while `body` runs.
+    pub(crate) fn under_load<T>(&self, body: impl FnOnce() -> T) -> T {
+        let (load, wanted) = channel::<()>();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                while wanted.try_recv() == Err(TryRecvError::Empty) {
+                    self.feed(3);
+                }
+            });
+            // Dropped however the body ends.
+            let _load = load;
+            body()
+        })
     }
 
     /// Feeds until `daemon` stands at `place`, in a transaction with records where it is one.

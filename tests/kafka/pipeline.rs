@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rdkafka::producer::BaseRecord;
 
-use crate::daemon::Deployment;
+use crate::daemon::{Daemon, Deployment};
 use crate::harness::{Admin, Deadline, flush, shared_brokers, wait_until};
 
 fn deployment(partitions: i32) -> Deployment {
@@ -46,7 +46,80 @@ fn an_idle_daemon_costs_next_to_nothing() {
     assert!(used < Duration::from_secs(1), "{used:?} of processor time in 5 s");
 }
 
+const READY: &str = "blotter_partitions_ready";
+const REBALANCES: &str = "blotter_kafka_rebalances_total";
 const RECORDS: &str = "blotter_log_records_total";
+
+fn ready(daemon: &Daemon, stage: &str) -> f64 {
+    daemon.metric(READY, &[&format!("stage=\"{stage}\"")])
+}
+
+/// Waits until every one of these works, in both stages, and none of the partitions is left out.
+fn wait_for_shares(daemons: &[&Daemon]) {
+    for stage in ["scrub", "watch"] {
+        wait_until(&format!("each one's share of {stage}"), 90, || {
+            let shares: Vec<f64> = daemons.iter().map(|daemon| ready(daemon, stage)).collect();
+            shares.iter().all(|share| *share > 0.0) && shares.iter().sum::<f64>() == 6.0
+        });
+    }
+    for daemon in daemons {
+        let before = daemon.metric(RECORDS, &[]);
+        wait_until("records redacted by each", 60, || daemon.metric(RECORDS, &[]) > before);
+    }
+}
+
+/// Rebalances of both stages in which partitions went (`revoked`) or came (`assigned`).
+fn rebalances(daemon: &Daemon, event: &str) -> [f64; 2] {
+    let event = format!("event=\"{event}\"");
+    ["scrub", "watch"]
+        .map(|stage| daemon.metric(REBALANCES, &[&format!("stage=\"{stage}\""), &event]))
+}
+
+fn have_grown(now: [f64; 2], before: [f64; 2]) -> bool {
+    now.iter().zip(before).all(|(now, before)| *now > before)
+}
+
+#[test]
+fn members_join_and_leave_under_load() {
+    let deployment = deployment(6);
+    let mut first = deployment.start_seen("a", false);
+    deployment.under_load(|| {
+        wait_for_shares(&[&first]);
+        for round in 0..3 {
+            let (lost, won) = (rebalances(&first, "revoked"), rebalances(&first, "assigned"));
+            let mut others = ["b", "c"].map(|name| deployment.start_seen(name, false));
+            let [second, third] = &others;
+            wait_for_shares(&[&first, second, third]);
+            assert!(have_grown(rebalances(&first, "revoked"), lost), "round {round}");
+            for leaving in &mut others {
+                assert_eq!(leaving.terminate(), Some(0), "round {round}: {}", leaving.log());
+            }
+            wait_for_shares(&[&first]);
+            assert!(have_grown(rebalances(&first, "assigned"), won), "round {round}");
+        }
+    });
+    deployment.wait_for_all(90);
+    assert_eq!(first.terminate(), Some(0), "{}", first.log());
+    deployment.verify();
+    assert!(deployment.verify_state() > 0, "no bucket to compare");
+}
+
+#[test]
+fn static_members_come_back_under_load() {
+    let deployment = deployment(6);
+    let mut first = deployment.start_seen("a", true);
+    let mut second = deployment.start_seen("b", true);
+    deployment.under_load(|| {
+        wait_for_shares(&[&first, &second]);
+        assert_eq!(second.terminate(), Some(0), "{}", second.log());
+        second = deployment.start_seen("b", true);
+        wait_for_shares(&[&first, &second]);
+    });
+    deployment.wait_for_all(90);
+    assert_eq!(first.terminate(), Some(0), "{}", first.log());
+    assert_eq!(second.terminate(), Some(0), "{}", second.log());
+    deployment.verify();
+}
 
 #[test]
 fn what_is_shown_and_alerted_is_what_was_fed() {
@@ -55,7 +128,7 @@ fn what_is_shown_and_alerted_is_what_was_fed() {
                 threshold = 0.05\nsamples_min = 1\nkeep_firing_for = \"5s\"\nseverity = \"SEV-2\"";
     let deployment = Deployment::new(Admin { brokers: shared_brokers().to_owned() }, 2, rule);
     deployment.feed(1_200);
-    let mut daemon = deployment.start_seen("a");
+    let mut daemon = deployment.start_seen("a", false);
     let is_well = |path: &str| daemon.http(path).is_some_and(|(status, _)| status == 200);
     wait_until("/livez and /readyz", 60, || is_well("/livez") && is_well("/readyz"));
     deployment.wait_for_all(60);
@@ -93,28 +166,6 @@ fn what_is_shown_and_alerted_is_what_was_fed() {
     assert_eq!(resolved["status"], "resolved", "{resolved}");
     assert_eq!(resolved["episode"], firing["episode"]);
     assert_eq!(daemon.terminate(), Some(0), "{}", daemon.log());
-    deployment.verify();
-}
-
-#[test]
-fn members_join_and_leave_under_load() {
-    let deployment = deployment(6);
-    deployment.feed(600);
-    let mut running = vec![deployment.start("a", None)];
-    for round in 0..4 {
-        for name in ["b", "c"] {
-            running.push(deployment.start(name, None));
-            deployment.feed(900);
-        }
-        // Wait until the load of this round has passed, so that each member did something.
-        deployment.wait_for_all(90);
-        for mut leaving in running.drain(1..) {
-            deployment.feed(600);
-            assert_eq!(leaving.terminate(), Some(0), "round {round}: {}", leaving.log());
-        }
-    }
-    deployment.wait_for_all(90);
-    assert_eq!(running[0].terminate(), Some(0), "{}", running[0].log());
     deployment.verify();
 }
 
