@@ -260,6 +260,15 @@ impl Deployment {
     }
 }
 
+impl Drop for Deployment {
+    /// Its keys and logs stay after a failure only.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
 /// One running `blotter run`; killed when dropped.
 pub(crate) struct Daemon {
     guard: Child,

@@ -162,18 +162,27 @@ impl Drop for Node {
     }
 }
 
-/// A folder for a new cluster below the target folder, named by this process; those of processes
-/// that are gone are removed first (their logs stay until then).
+/// Clusters of earlier runs whose logs are kept, three whole runs: whoever looks into a failure has
+/// run again meanwhile.
+const LOGS_KEPT: usize = 30;
+
+/// A folder for a new cluster below the target folder, named by this process.
 pub(crate) fn cluster_folder(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kafka");
     fs::create_dir_all(&root).expect("the target folder is writable");
-    for entry in fs::read_dir(&root).into_iter().flatten().flatten() {
-        let owner = entry.file_name().to_string_lossy().split('-').next().map(str::parse::<i32>);
-        if let Some(Ok(owner)) = owner
-            && kill(Pid::from_raw(owner), None).is_err()
-        {
-            let _ = fs::remove_dir_all(entry.path());
-        }
+    let mut gone: Vec<_> = fs::read_dir(&root)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter(|entry| {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let owner = name.split('-').next().map(str::parse::<i32>);
+            matches!(owner, Some(Ok(owner)) if kill(Pid::from_raw(owner), None).is_err())
+        })
+        .collect();
+    gone.sort_by_key(|entry| entry.metadata().and_then(|file| file.modified()).ok());
+    for old in gone.iter().rev().skip(LOGS_KEPT) {
+        let _ = fs::remove_dir_all(old.path());
     }
     root.join(format!("{}-{name}", std::process::id()))
 }
