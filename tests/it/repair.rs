@@ -92,6 +92,8 @@ fn without_an_audit_trail_a_stopped_partition_is_begun_anew_too() {
     second.metrics(|text| text.contains("blotter_partition_stopped{"));
     second.end();
     let third = Daemon::start(&site, &["audit.enabled=false", "audit.restart=app.logs/0@1:again"]);
+    // Fed sooner, the source would end where it was read up to, and nothing would seem wrong.
+    third.metrics(|text| text.contains("finding=\"chain_restarted\""));
     third.feed(0, b"three");
     assert_eq!(third.redacted(0, 3)[2].body.value.as_deref(), Some(&b"three"[..]));
     third.end();
