@@ -31,6 +31,10 @@ use harness::{Admin, Cluster, Deadline};
 use lines::Lines;
 use process::Process;
 
+/// The allocator of the daemon: what it is measured against has the same.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const PARTITIONS: i32 = 6;
 const TENANTS: usize = 600;
 const TENANTS_MANY: usize = 1_000;
@@ -132,6 +136,7 @@ fn memory(bench: &Bench, cluster: &Cluster, records: i64) {
          of the time ({done} of {records} records); at most {RSS_MIB_MAX}"
     ));
     assert!(peak <= RSS_MIB_MAX, "peak RSS {peak} MiB");
+    assert!(done * 10 >= records, "memory of a daemon that was not at work");
 }
 
 impl Cost {
