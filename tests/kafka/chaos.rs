@@ -165,11 +165,18 @@ fn traffic_held_delayed_and_cut() {
         &[END_TXN],
         &[END_TXN, INIT_PRODUCER_ID],
     ] {
-        for &api_key in lost {
+        for (nth, &api_key) in lost.iter().enumerate() {
             forwarder.hold_answers_after(api_key);
             deployment.feed(100);
             wait_until("the request", 60, || forwarder.has_matched());
-            pause(1);
+            if lost.get(nth + 1) == Some(&INIT_PRODUCER_ID) {
+                // If the client could ask once more in time, it would need no new producer.
+                let failures = || daemon.log().matches("going back to the committed").count();
+                let before = failures();
+                wait_until("the commit given up", 60, || failures() > before);
+            } else {
+                pause(1);
+            }
             forwarder.cut();
             forwarder.restore();
         }
