@@ -126,7 +126,7 @@ fn producer(brokers: &str, group: &str, delivered: Delivered) -> BaseProducer<De
         .set("bootstrap.servers", brokers)
         .set("transactional.id", group)
         .set("compression.type", "lz4")
-        .set("linger.ms", "5")
+        .set("linger.ms", "20")
         .set("batch.size", "1000000")
         .set("queue.buffering.max.kbytes", "32768");
     config.create_with_context(delivered).expect("a producer")
