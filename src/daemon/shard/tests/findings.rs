@@ -1,5 +1,6 @@
 //! Restores that take long, and what they find.
 
+use crate::pipeline::audit::RestoreAlert;
 use std::io::{self, Write};
 use std::sync::Mutex;
 
