@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// The rooms in the order in which data passes: a room may use those before it.
 const ROOMS: [&str; 12] = [
-    "record", "limits", "metric", "ingest", "redact", "audit", "measure", "alert", "step", "emit",
+    "limits", "record", "metric", "ingest", "redact", "audit", "measure", "alert", "step", "emit",
     "scrub", "watch",
 ];
 
