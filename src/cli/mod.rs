@@ -7,6 +7,7 @@ use std::panic::{catch_unwind, set_hook};
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use nix::sys::resource::{Resource, setrlimit};
 
 pub mod exit;
 
@@ -130,6 +131,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         }
     };
     show_panics_without_content();
+    forbid_core_dumps();
     let bug =
         |_| Err(Failure::new(Exit::Software, "a bug ended this command; please report its place"));
     match catch_unwind(|| dispatch(line)).unwrap_or_else(bug) {
@@ -147,6 +149,12 @@ fn show_panics_without_content() {
         let place = info.location().map(ToString::to_string).unwrap_or_default();
         let _gone = writeln!(std::io::stderr(), "blotter: internal error at {place}");
     }));
+}
+
+/// A core dump would hold records as they were read.
+fn forbid_core_dumps() {
+    // Where even that is refused nothing can be done about it.
+    let _refused = setrlimit(Resource::RLIMIT_CORE, 0, 0);
 }
 
 fn dispatch(line: CommandLine) -> Result<Exit, Failure> {

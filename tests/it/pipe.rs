@@ -331,6 +331,9 @@ fn a_pipe_that_is_told_to_end_finishes_what_it_took() {
     }
     // The input stays open.
     let id = child.id().to_string();
+    let limits = fs::read_to_string(format!("/proc/{id}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().nth(4), Some("0"), "a core dump would hold records: {core}");
     assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
     assert_eq!(child.wait().unwrap().code(), Some(0));
     drop(stdin);
