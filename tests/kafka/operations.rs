@@ -6,7 +6,7 @@ use std::process::Output;
 use nix::sys::signal::Signal;
 use rdkafka::producer::BaseRecord;
 
-use crate::daemon::Deployment;
+use crate::daemon::{Deployment, MEASURES_PARTITIONS};
 use crate::harness::{Admin, flush, shared_brokers, unique, wait_until};
 
 fn deployment(partitions: i32, extra: &str) -> Deployment {
@@ -113,10 +113,12 @@ fn missing_and_unequal_topics_are_named_with_the_command_that_mends_them() {
     let output = format!("output.watch_state={state}");
     let (code, text) = told(&deployment.command(&["run", "--set", &output]));
     assert_eq!(code, Some(78), "{text}");
-    let unequal = format!("topic {state}: partitions is 1, needs 2; mend: blotter topics grow");
+    let unequal = format!(
+        "topic {state}: partitions is 1, needs {MEASURES_PARTITIONS}; mend: blotter topics grow"
+    );
     assert!(text.contains(&unequal), "{text}");
     let (_, text) = told(&deployment.command(&["topics", "grow", "--set", &output]));
-    assert!(text.contains(&format!("{state} has 2 partitions now")), "{text}");
+    assert!(text.contains(&format!("{state} has {MEASURES_PARTITIONS} partitions now")), "{text}");
 }
 
 #[test]
