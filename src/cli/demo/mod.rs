@@ -220,13 +220,13 @@ mod tests {
         let refused = claim(folder.path()).unwrap_err();
         assert_eq!(refused.exit, Exit::Usage);
         assert!(refused.message.contains("--out"), "{}", refused.message);
-        for name in [SETTINGS_FILE, "audit-0.jsonl", "metrics.txt"] {
+        for name in [SETTINGS_FILE, "demo-1f.logs-0.jsonl", "metrics.txt"] {
             std::fs::write(of(name), "").unwrap();
         }
         std::fs::create_dir(of(KEYS_FOLDER)).unwrap();
         let mut made = claim(folder.path()).unwrap();
         made.sort();
-        assert_eq!(made, [of("audit-0.jsonl"), of(KEYS_FOLDER), of("metrics.txt")]);
+        assert_eq!(made, [of("demo-1f.logs-0.jsonl"), of(KEYS_FOLDER), of("metrics.txt")]);
         made.iter().try_for_each(|path| remove(path)).unwrap();
         assert!(of("notes.txt").exists() && !of(KEYS_FOLDER).exists());
     }

@@ -15,9 +15,9 @@ use crate::pipeline::emit::SOURCE_HEADER;
 use crate::pipeline::record::TopicPartition;
 use crate::settings::Settings;
 
-/// Every file that the proof writes; `*` stands for a number.
+/// Every file that the proof writes; `*` stands for what differs from demo to demo.
 pub(super) const FILES: [&str; 5] =
-    ["input.jsonl", "redacted.jsonl", "audit-*.jsonl", "alerts.jsonl", "metrics.txt"];
+    ["input.jsonl", "redacted.jsonl", "demo-*.jsonl", "alerts.jsonl", "metrics.txt"];
 
 /// What held and what did not.
 pub(super) struct Proof {
