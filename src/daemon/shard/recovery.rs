@@ -128,8 +128,9 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
                 failure.cause,
             );
         let slow = failure.timed_out && self.failures >= TIME_OUTS_BEFORE_HALVING;
-        if slow || failure.in_output {
-            // A client waits for a topic that went away rather than say so.
+        if failure.timed_out || failure.in_output {
+            // A client waits for a topic that went away rather than say so. Asked at once: a
+            // transaction that needs it not may stand before the next one fails again.
             self.suspect_outputs(&failure);
         }
         if slow {
