@@ -115,9 +115,7 @@ impl KafkaReader {
         }
         Ok(committed)
     }
-}
 
-impl KafkaReader {
     /// The group's committed offset of a partition and its metadata.
     ///
     /// # Errors
@@ -135,9 +133,7 @@ impl KafkaReader {
         });
         Ok(found)
     }
-}
 
-impl KafkaReader {
     /// Waits for a coordinator: a group that nobody has asked for yet has none for a moment.
     fn committed_offsets(
         &self,

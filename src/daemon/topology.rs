@@ -59,9 +59,8 @@ impl Topology {
         let mut first_read = BTreeMap::new();
         for (topic, &partitions) in &self.sources {
             let committed = reader.committed_metadata(topic, partitions)?;
-            let committed: Vec<String> = committed.into_values().collect();
-            first_read
-                .insert(Arc::from(topic.as_str()), partitions_first_read(partitions, &committed));
+            let first = partitions_first_read(partitions, committed.values());
+            first_read.insert(Arc::from(topic.as_str()), first);
         }
         let names: Vec<&str> = self.plans.iter().map(|plan| plan.name.as_str()).collect();
         let facts = admin.facts(&names)?;
@@ -80,8 +79,8 @@ impl Topology {
 
 /// Partitions of a topic when its group first read it, by what is `committed` for any of them; of a
 /// topic that was never read, as many as there are `now`.
-fn partitions_first_read(now: i32, committed: &[String]) -> i32 {
-    let recorded = committed.iter().filter_map(|text| OffsetMetadata::parse(text).ok());
+fn partitions_first_read<'a>(now: i32, committed: impl IntoIterator<Item = &'a String>) -> i32 {
+    let recorded = committed.into_iter().filter_map(|text| OffsetMetadata::parse(text).ok());
     recorded.map(|metadata| metadata.partitions).max().unwrap_or(now)
 }
 
