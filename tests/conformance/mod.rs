@@ -1,6 +1,7 @@
 //! What the exactly-once loop rests on, as scenarios that run on the model and on a real Kafka.
 //! Each asserts one verdict; both brokers must pass the same list.
 
+mod commit;
 mod group;
 mod session;
 mod transaction;
@@ -36,6 +37,29 @@ pub(crate) trait Bench {
     fn pass(&self, time: Duration);
 }
 
+/// What becomes of the next commit on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CommitFault {
+    /// It never arrives.
+    LoseRequest,
+    /// It arrives, and its answer is lost.
+    LoseAnswer,
+    /// It arrives late.
+    Keep,
+}
+
+/// A cluster whose commits can be disturbed.
+pub(crate) trait DisturbedBench: Bench {
+    /// Disturbs the next commit.
+    fn disturb_commit(&self, fault: CommitFault);
+
+    /// Lets everything pass again; what is kept stays on its way.
+    fn mend(&self);
+
+    /// Lets the kept commit arrive; the error is the brokers' refusal.
+    fn deliver_kept(&self) -> Result<(), String>;
+}
+
 /// One scenario: its name and what it does. It panics when the broker's verdict is another one.
 pub(crate) struct Scenario<B: Bench> {
     /// Also the prefix of its topics and groups.
@@ -69,5 +93,19 @@ pub(crate) fn scenarios<B: Bench>() -> Vec<Scenario<B>> {
         ("polite-close", group::dynamic_member_leaves_at_once),
         ("positions", group::positions_are_exact),
     ];
+    named(all)
+}
+
+/// Scenarios that run one after another: each disturbs the whole cluster.
+pub(crate) fn disturbed_scenarios<B: DisturbedBench>() -> Vec<Scenario<B>> {
+    let all: [Entry<B>; 3] = [
+        ("lost-answer", commit::lost_answer_leaves_the_commit),
+        ("lost-commit", commit::lost_commit_is_aborted),
+        ("late-commit", commit::late_commit_ends_no_newer_transaction),
+    ];
+    named(all)
+}
+
+fn named<B: Bench>(all: impl IntoIterator<Item = Entry<B>>) -> Vec<Scenario<B>> {
     all.into_iter().map(|(name, run)| Scenario { name, run }).collect()
 }

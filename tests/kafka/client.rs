@@ -14,11 +14,8 @@ use blotter::pipeline::emit::TopicRole;
 use blotter::pipeline::record::{Header, Timestamp, TopicPartition};
 use blotter::pipeline::step::{Lookup, LookupAnswer, OutputRecord};
 
-use crate::harness::{Admin, Cluster, Deadline, Direction, Traffic, now, shared_brokers, unique};
+use crate::harness::{Admin, Cluster, Deadline, now, shared_brokers, unique};
 use crate::slots::{CALL, Slot, commit_of, connector, slot};
-
-/// API key of EndTxn (the request that commits).
-const END_TXN: i16 = 26;
 
 fn topic(word: &str, partitions: i32) -> String {
     let name = unique(word);
@@ -310,46 +307,6 @@ fn a_look_up_reads_in_pieces_and_finds_times() {
             "at {time:?}"
         );
     }
-}
-
-#[test]
-fn an_unknown_outcome_is_known_after_a_reset() {
-    let cluster = Cluster::single();
-    let (forwarder, proxied) = cluster.forwarder();
-    let admin = Admin { brokers: cluster.brokers() };
-    admin.create_topic("source", 1, &[]);
-    admin.create_topic("output", 1, &[]);
-    let (source, output) = (TopicPartition::new("source", 0), TopicPartition::new("output", 0));
-    let mut member = Slot::connect(&connector(&proxied, &[]), &slot("g", "a", "source")).owning(1);
-    member.transact(&output, "before", &source, 1).expect("nothing disturbs it");
-
-    // The answer to the commit is lost: the commit stands.
-    member.begin_with(&output, "answer lost").expect("stored");
-    member.broker.send_offsets(&[commit_of(&source, 2)], CALL).expect("current");
-    forwarder.hold_answers_after(END_TXN);
-    let error = member.broker.commit(Duration::from_secs(2)).expect_err("no answer");
-    assert_eq!(error.kind, BrokerErrorKind::TimedOut);
-    assert!(forwarder.has_matched());
-    forwarder.cut();
-    forwarder.restore();
-    member.broker.reset_producer(CALL).expect("a reset leads on");
-    assert_eq!(member.committed(&source), Some(2));
-
-    // The commit itself is held and never arrives: the transaction is aborted.
-    member.begin_with(&output, "request lost").expect("stored");
-    member.broker.send_offsets(&[commit_of(&source, 3)], CALL).expect("current");
-    forwarder.set(Direction::ToBroker, Traffic::Hold);
-    let error = member.broker.commit(Duration::from_secs(2)).expect_err("no answer");
-    assert_eq!(error.kind, BrokerErrorKind::TimedOut);
-    forwarder.cut();
-    forwarder.restore();
-    member.broker.reset_producer(CALL).expect("a reset leads on");
-    assert_eq!(member.committed(&source), Some(2));
-    member.until("the group again", 40, |member| !member.owned.is_empty());
-    member.transact(&output, "after", &source, 4).expect("nothing disturbs it");
-    let seen = admin.read("output", 0);
-    let seen: Vec<_> = seen.iter().map(crate::harness::Seen::text).collect();
-    assert_eq!(seen, ["before", "answer lost", "after"]);
 }
 
 #[test]

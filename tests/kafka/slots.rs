@@ -179,17 +179,6 @@ impl Slot {
             other => panic!("not an answer: {other:?}"),
         }
     }
-
-    /// The committed offset, asked again while it is pending.
-    pub(crate) fn committed(&mut self, source: &TopicPartition) -> Option<i64> {
-        let deadline = Deadline::after_seconds(40);
-        loop {
-            match self.ask(source, Lookup::Committed) {
-                Ok(LookupAnswer::Committed { offset, .. }) => return offset,
-                other => assert!(!deadline.is_over(), "stays pending: {other:?}"),
-            }
-        }
-    }
 }
 
 /// The offset to commit for `source`.

@@ -16,10 +16,15 @@ use crate::world::{ActorId, World};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     Crash,
-    Stall { millis: i64, frozen: bool },
+    Stall {
+        millis: i64,
+        frozen: bool,
+    },
     LoseRequest,
     LoseAnswer,
     Refuse,
+    /// The request of a commit arrives late.
+    Keep,
 }
 
 impl Fault {
@@ -31,6 +36,7 @@ impl Fault {
             Self::LoseRequest => 2,
             Self::LoseAnswer => 3,
             Self::Refuse => 4,
+            Self::Keep => 5,
         }
     }
 }
@@ -44,8 +50,8 @@ pub(crate) struct Weather {
     every: u64,
     /// Shares of the kinds of faults: crash, stall, lost request, lost answer, refusal.
     shares: [u64; 5],
-    /// How often each kind of fault happened, as in `shares`.
-    happened: [AtomicU64; 5],
+    /// How often each kind of fault happened, as in `shares`; late commits come last.
+    happened: [AtomicU64; 6],
     /// Transactions whose counters may be lost: crashes, and commits whose answer got lost.
     pub(crate) counters_lost_max: AtomicU64,
 }
@@ -79,6 +85,7 @@ impl Weather {
                 millis: *rng.pick(&[50, 400, 3_000, 12_000, 20_000, 35_000, 70_000]),
                 frozen: rng.below(4) > 0,
             },
+            2 if what == "commit" && !rng.one_in(4) => Fault::Keep,
             2 => Fault::LoseRequest,
             3 => Fault::LoseAnswer,
             _ => Fault::Refuse,
@@ -86,8 +93,8 @@ impl Weather {
     }
 
     /// How often each kind of fault happened.
-    pub(crate) fn happened(&self) -> [(&'static str, u64); 5] {
-        let names = ["crash", "stall", "lost request", "lost answer", "refusal"];
+    pub(crate) fn happened(&self) -> [(&'static str, u64); 6] {
+        let names = ["crash", "stall", "lost request", "lost answer", "refusal", "kept commit"];
         let mut counts = self.happened.iter().map(|count| count.load(Ordering::Relaxed));
         names.map(|name| (name, counts.next().unwrap_or(0)))
     }
@@ -128,7 +135,7 @@ impl DaemonConductor {
                 }
                 None
             }
-            Fault::LoseRequest | Fault::LoseAnswer | Fault::Refuse => Some(fault),
+            Fault::LoseRequest | Fault::LoseAnswer | Fault::Refuse | Fault::Keep => Some(fault),
         }
     }
 }
@@ -154,6 +161,10 @@ impl Conductor for DaemonConductor {
                 Verdict::LoseAnswer
             }
             Some(Fault::Refuse) => Verdict::Refuse,
+            Some(Fault::Keep) => {
+                self.weather.counters_may_be_lost();
+                Verdict::Keep
+            }
             _ => Verdict::Proceed,
         }
     }

@@ -1,24 +1,39 @@
 //! The conformance scenarios on the model, alone with a virtual clock.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use blotter::daemon::broker::embedded::{
     Body, Call, Cluster, ClusterConfig, Conductor, EmbeddedConnector, Isolation, TopicConfig,
-    VirtualClock,
+    Verdict, VirtualClock,
 };
 use blotter::daemon::clock::Clock;
 use blotter::pipeline::record::{Timestamp, TopicPartition};
 
-use crate::conformance::{Bench, scenarios};
+use crate::conformance::{Bench, CommitFault, DisturbedBench, disturbed_scenarios, scenarios};
 
-/// Time passes when somebody waits.
-struct Alone(Arc<VirtualClock>);
+/// Time passes when somebody waits; the next commit may be disturbed.
+struct Alone {
+    clock: Arc<VirtualClock>,
+    fault: Mutex<Option<CommitFault>>,
+}
 
 impl Conductor for Alone {
+    fn before(&self, call: &Call<'_>) -> Verdict {
+        if call.operation != "commit" {
+            return Verdict::Proceed;
+        }
+        match self.fault.lock().expect("nobody panicked").take() {
+            None => Verdict::Proceed,
+            Some(CommitFault::LoseRequest) => Verdict::LoseRequest,
+            Some(CommitFault::LoseAnswer) => Verdict::LoseAnswer,
+            Some(CommitFault::Keep) => Verdict::Keep,
+        }
+    }
+
     fn wait(&self, _call: &Call<'_>, cluster: &Cluster, seen: u64, until: Timestamp) {
         if cluster.version() == seen {
-            self.0.advance_to(cluster.next_due().min(until));
+            self.clock.advance_to(cluster.next_due().min(until));
         }
     }
 }
@@ -26,6 +41,7 @@ impl Conductor for Alone {
 struct ModelBench {
     clock: Arc<VirtualClock>,
     cluster: Cluster,
+    conductor: Arc<Alone>,
     connector: EmbeddedConnector,
 }
 
@@ -33,9 +49,10 @@ impl ModelBench {
     fn new() -> Self {
         let clock = Arc::new(VirtualClock::new());
         let cluster = Cluster::new(Arc::<VirtualClock>::clone(&clock), ClusterConfig::default());
-        let conductor = Arc::new(Alone(Arc::clone(&clock)));
-        let connector = EmbeddedConnector::conducted(cluster.clone(), conductor);
-        Self { clock, cluster, connector }
+        let conductor = Arc::new(Alone { clock: Arc::clone(&clock), fault: Mutex::new(None) });
+        let connector =
+            EmbeddedConnector::conducted(cluster.clone(), Arc::<Alone>::clone(&conductor));
+        Self { clock, cluster, conductor, connector }
     }
 }
 
@@ -80,10 +97,23 @@ impl Bench for ModelBench {
     }
 }
 
+impl DisturbedBench for ModelBench {
+    fn disturb_commit(&self, fault: CommitFault) {
+        *self.conductor.fault.lock().expect("nobody panicked") = Some(fault);
+    }
+
+    fn mend(&self) {}
+
+    fn deliver_kept(&self) -> Result<(), String> {
+        let answer = self.cluster.deliver_kept().expect("a commit was kept");
+        answer.map_err(|refusal| refusal.to_string())
+    }
+}
+
 #[test]
 fn the_model_gives_kafkas_verdicts() {
     let bench = ModelBench::new();
-    for scenario in scenarios() {
+    for scenario in scenarios().into_iter().chain(disturbed_scenarios()) {
         println!("{}", scenario.name);
         (scenario.run)(&bench, scenario.name);
     }

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 /// What must have happened in at least one of a hundred runs.
-const EXPECTED: [&str; 12] = [
+const EXPECTED: [&str; 14] = [
     "crash",
     "stall",
     "lost request",
     "lost answer",
     "refusal",
+    "late commit",
+    "late commit refused",
     "fence",
     "rebalance",
     "stop",

@@ -151,6 +151,7 @@ impl Scene {
                 13 if self.fleet.double_one() => self.played.count("second process"),
                 14 => self.incident = !self.incident,
                 15 => self.compact(),
+                18 | 19 => self.deliver_kept(),
                 _ => {}
             }
             self.remember();
@@ -158,6 +159,7 @@ impl Scene {
             self.check_over()?;
         }
         self.incident = false;
+        self.deliver_kept();
         self.weather.storm.store(false, Ordering::Relaxed);
         self.world.note(format_args!("calm"));
         Ok(())
@@ -365,6 +367,14 @@ impl Scene {
         let id = self.fleet.any_id();
         self.world.note(format_args!("fence {id}"));
         drop(self.world.cluster.init_producer(&id, Duration::from_secs(30)));
+    }
+
+    /// Commits arrive late, in the middle of whatever their producers' successors do.
+    fn deliver_kept(&mut self) {
+        while let Some(answer) = self.world.cluster.deliver_kept() {
+            self.world.note(format_args!("late commit: {answer:?}"));
+            self.played.count(if answer.is_ok() { "late commit" } else { "late commit refused" });
+        }
     }
 
     /// The source gets one more partition, after its counterparts.

@@ -1,5 +1,6 @@
 //! A TCP forwarder that understands Kafka's framing: it can hold, delay or cut the traffic of each
-//! direction, and lose the answer to a chosen kind of request.
+//! direction, lose the answer to a chosen kind of request, or keep such a request and let it
+//! arrive late.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -31,6 +32,7 @@ pub(crate) enum Traffic {
 pub(crate) struct Forwarder {
     shared: Arc<Shared>,
     port: u16,
+    upstream: u16,
 }
 
 struct Shared {
@@ -45,6 +47,9 @@ struct State {
     hold_answers_after: Option<i16>,
     /// Number of requests seen that matched `hold_answers_after`.
     matched: usize,
+    /// The next request with this API key is kept.
+    keep: Option<i16>,
+    kept: Option<Vec<u8>>,
     /// Connections older than this epoch are closed.
     epoch: u64,
     refuse: bool,
@@ -60,6 +65,8 @@ impl Forwarder {
             to_client: Traffic::Pass,
             hold_answers_after: None,
             matched: 0,
+            keep: None,
+            kept: None,
             epoch: 0,
             refuse: false,
             stopped: false,
@@ -67,7 +74,7 @@ impl Forwarder {
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let own = Arc::clone(&shared);
         std::thread::spawn(move || accept(&listener, upstream, &own));
-        Self { shared, port }
+        Self { shared, port, upstream }
     }
 
     /// Sets what happens to the frames of one direction from now on.
@@ -89,6 +96,21 @@ impl Forwarder {
     /// Whether the request [`Forwarder::hold_answers_after`] waits for has passed.
     pub(crate) fn has_matched(&self) -> bool {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner).matched > 0
+    }
+
+    /// Takes the next request with `api_key` out of its connection, whose other traffic passes.
+    pub(crate) fn keep_next(&self, api_key: i16) {
+        self.shared.change(|state| (state.keep, state.kept) = (Some(api_key), None));
+    }
+
+    /// Sends the request that was kept, on a connection of its own, and gives the broker's answer.
+    pub(crate) fn deliver_kept(&self) -> Vec<u8> {
+        let mut kept = None;
+        self.shared.change(|state| kept = state.kept.take());
+        let kept = kept.expect("a request was kept");
+        let mut broker = TcpStream::connect(("127.0.0.1", self.upstream)).expect("it listens");
+        broker.write_all(&kept).expect("it takes requests");
+        read_frame(&mut broker).expect("it answers")
     }
 
     /// Closes every connection (what is held is lost) and refuses new ones.
@@ -154,13 +176,22 @@ impl Shared {
         }
     }
 
-    fn saw_request(&self, api_key: i16) {
+    /// Whether a request passes, or is kept.
+    fn passes(&self, frame: &[u8]) -> bool {
+        let Some(&[high, low]) = frame.get(4..6) else { return true };
+        let api_key = Some(i16::from_be_bytes([high, low]));
+        let mut passes = true;
         self.change(|state| {
-            if state.hold_answers_after == Some(api_key) {
+            if state.hold_answers_after == api_key {
                 state.matched += 1;
                 state.to_client = Traffic::Hold;
             }
+            if state.keep == api_key {
+                (state.keep, state.kept) = (None, Some(frame.to_vec()));
+                passes = false;
+            }
         });
+        passes
     }
 }
 
@@ -218,10 +249,8 @@ fn pump(from: TcpStream, to: TcpStream, way: Direction, epoch: u64, shared: &Arc
         }
     });
     while let Some(frame) = read_frame(&mut reading) {
-        if way == Direction::ToBroker
-            && let Some(&[high, low]) = frame.get(4..6)
-        {
-            shared.saw_request(i16::from_be_bytes([high, low]));
+        if way == Direction::ToBroker && !shared.passes(&frame) {
+            continue;
         }
         if frames.send((now(), frame)).is_err() {
             break;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub(crate) use admin::{Admin, Feeder, Seen, flush};
 pub(crate) use cluster::Cluster;
-pub(crate) use forwarder::{Direction, Traffic};
+pub(crate) use forwarder::{Direction, Forwarder, Traffic};
 pub(crate) use wait::{Deadline, millis_since_epoch, now, wait_until};
 
 /// Bootstrap servers of the one broker all tests of this binary share: the cluster named by

@@ -111,6 +111,17 @@ impl Line {
         timeout: Duration,
         change: impl FnOnce(&mut State) -> Result<T, ModelError>,
     ) -> Result<T, BrokerError> {
+        self.call_or_keep(operation, timeout, change, |_| ())
+    }
+
+    /// As [`Line::call`], for a request that may arrive late: `keep` puts it on its way.
+    pub(super) fn call_or_keep<T>(
+        &self,
+        operation: &'static str,
+        timeout: Duration,
+        change: impl FnOnce(&mut State) -> Result<T, ModelError>,
+        keep: impl FnOnce(&mut State),
+    ) -> Result<T, BrokerError> {
         let verdict = self.conductor.before(&self.named(operation));
         if verdict == Verdict::Refuse {
             let detail = "refused for a passing reason";
@@ -120,6 +131,11 @@ impl Line {
             return Err(self.time_out(operation, timeout));
         }
         let mut state = self.cluster.lock();
+        if verdict == Verdict::Keep {
+            keep(&mut state);
+            drop(state);
+            return Err(self.time_out(operation, timeout));
+        }
         let outcome = change(&mut state);
         self.cluster.changed(state);
         self.conductor.after(&self.named(operation));

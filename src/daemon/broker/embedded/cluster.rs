@@ -1,6 +1,6 @@
 //! The modelled cluster: topics, groups and transactions behind one lock, moved on by its clock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) groups: BTreeMap<GroupName, Group>,
     pub(super) clients: BTreeMap<u64, GroupClient>,
     pub(super) clients_seen: u64,
+    /// Commits that are on their way still.
+    pub(super) kept: VecDeque<ProducerHandle>,
     /// Grows with everything a waiting client may want to see.
     pub(super) version: u64,
     next_due: Option<Timestamp>,
@@ -152,6 +154,7 @@ impl Cluster {
             groups: BTreeMap::new(),
             clients: BTreeMap::new(),
             clients_seen: 0,
+            kept: VecDeque::new(),
             version: 0,
             next_due: None,
             keyless_sent: 0,
@@ -366,6 +369,17 @@ impl Cluster {
         let handle = state.init_producer(&Arc::from(transactional_id), millis(timeout));
         self.changed(state);
         handle
+    }
+
+    /// Lets the commit arrive that has been [kept](super::Verdict::Keep) longest, and gives what
+    /// the brokers answer it; nobody else hears of that. `None` when no commit is on its way.
+    #[must_use]
+    pub fn deliver_kept(&self) -> Option<Result<(), ModelError>> {
+        let mut state = self.lock();
+        let handle = state.kept.pop_front()?;
+        let outcome = state.end(&handle, true);
+        self.changed(state);
+        Some(outcome)
     }
 
     /// Stops or continues a member's heartbeats, as SIGSTOP and SIGCONT of its process do.

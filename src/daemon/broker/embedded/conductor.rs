@@ -28,6 +28,9 @@ pub enum Verdict {
     LoseRequest,
     /// It takes effect, and the caller's time-out passes without an answer.
     LoseAnswer,
+    /// A commit stays on its way until [`Cluster::deliver_kept`]; the caller's time-out passes
+    /// without an answer. Any other call is lost.
+    Keep,
     /// The brokers refuse it for a passing reason of their own (`produce`: a failed delivery).
     Refuse,
 }

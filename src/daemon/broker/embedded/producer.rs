@@ -155,7 +155,12 @@ impl ProducerClient {
 
     pub(super) fn commit(&mut self, line: &Line, timeout: Duration) -> Result<(), BrokerError> {
         let handle = self.usable("commit")?;
-        let outcome = line.call("commit", timeout, |state| state.end(&handle, true));
+        let outcome = line.call_or_keep(
+            "commit",
+            timeout,
+            |state| state.end(&handle, true),
+            |state| state.kept.push_back(handle.clone()),
+        );
         match &outcome {
             Ok(()) => self.in_transaction = false,
             Err(error) => drop(self.failure.get_or_insert_with(|| error.clone())),
