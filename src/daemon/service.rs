@@ -32,6 +32,10 @@ use crate::pipeline::scrub::{
 use crate::pipeline::watch::{Watch, WatchConfig};
 use crate::settings::{Measure, Settings, StartPosition};
 
+/// Kafka's coordinators end what is open for longer than `transaction_timeout`, looking every 10 s;
+/// what is open for so much longer has been forgotten.
+const HANGING_SLACK: Duration = Duration::from_secs(12);
+
 /// What is known of the topics when the process starts.
 #[derive(Clone, Debug, Default)]
 pub struct StartFacts {
@@ -152,6 +156,7 @@ impl Service {
         config.commit_bytes_max = run.commit_bytes;
         config.transaction_step_timeout = run.transaction_timeout.mul_f64(0.3);
         config.close_timeout = run.shutdown_timeout.mul_f64(0.5);
+        config.restore.hanging_after = run.transaction_timeout + HANGING_SLACK;
         ShardPlan { slot, config, health: HealthCell::default() }
     }
 
@@ -178,6 +183,7 @@ fn slot(settings: &Settings, stage: &str, shard: &str, subscription: Subscriptio
         instance_id: group.instance.as_ref().map(|_| id.clone()),
         transactional_id: id,
         subscription,
+        written: written_topics(settings),
         poll_records_max: POLL_RECORDS_MAX,
         poll_bytes_max: POLL_BYTES_MAX,
         transaction_timeout: run.transaction_timeout,
@@ -191,15 +197,19 @@ fn slot(settings: &Settings, stage: &str, shard: &str, subscription: Subscriptio
 /// Which topics the redacting stage reads.
 #[must_use]
 pub fn scrub_subscription(settings: &Settings) -> Subscription {
-    let own = settings.names.own_patterns();
-    let excluded = own.iter().map(|own| {
-        TopicPattern::new(own).expect("own names and templates are made of topic characters")
-    });
     Subscription {
         topics: settings.input.topics.clone(),
         patterns: settings.input.patterns.clone(),
-        excluded: excluded.collect(),
+        excluded: written_topics(settings),
     }
+}
+
+fn written_topics(settings: &Settings) -> Vec<TopicPattern> {
+    let own = settings.names.own_patterns();
+    let pattern = |own: &String| {
+        TopicPattern::new(own).expect("own names and templates are made of topic characters")
+    };
+    own.iter().map(pattern).collect()
 }
 
 /// What WATCH is told under these settings.

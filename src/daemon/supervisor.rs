@@ -409,6 +409,7 @@ mod tests {
                 session_timeout: Duration::from_millis(100),
                 operation_timeout: Duration::from_secs(1),
                 lookup_timeout: Duration::from_secs(1),
+                written: Vec::new(),
                 lookup_bytes_max: 1,
             },
             config: ShardConfig::new("scrub", "scrub-0".to_owned(), "t".to_owned()),

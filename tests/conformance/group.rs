@@ -77,7 +77,7 @@ pub(super) fn other_slot_fences_and_takes_over<B: Bench>(bench: &B, name: &'stat
     let writer = second.writer(&output);
     assert_eq!(writer.as_deref(), Some(format!("{name}-a").as_str()));
     let before = bench.clock().monotonic();
-    second.fence(writer.as_deref().expect("checked"));
+    second.fence(&source, writer.as_deref().expect("checked"));
     assert_eq!(second.committed(&source), (Some(1), "one".to_owned()));
     let took = bench.clock().monotonic() - before;
     assert!(took < Duration::from_secs(20), "waited {took:?}, as for the transaction's time-out");

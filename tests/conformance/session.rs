@@ -38,6 +38,7 @@ pub(super) fn slot(group: &str, name: &str, topic: &str) -> SlotConfig {
         session_timeout: SESSION,
         operation_timeout: CALL,
         lookup_timeout: Duration::from_millis(1500),
+        written: Vec::new(),
         lookup_bytes_max: 1 << 20,
     }
 }
@@ -194,9 +195,9 @@ impl<'a, B: Bench> Session<'a, B> {
         }
     }
 
-    pub(super) fn fence(&mut self, transactional_id: &str) {
+    pub(super) fn fence(&mut self, source: &TopicPartition, transactional_id: &str) {
         let ticket = self.ticket();
-        self.broker.fence(ticket, transactional_id);
+        self.broker.fence(ticket, source, transactional_id);
         match self.answer(ticket) {
             Event::Fenced { result, .. } => result.expect("init of another id goes through"),
             other => panic!("not a fence: {other:?}"),

@@ -77,7 +77,7 @@ impl DisturbedBench for Real<Forwarder> {
     }
 
     fn deliver_kept(&self) -> Result<(), String> {
-        let answer = self.line.deliver_kept();
+        let answer = self.line.deliver(&self.line.take_kept());
         // EndTxn up to version 2: length, correlation id, throttle time, error.
         let error = answer.get(12..14).expect("a whole answer");
         let error = i16::from_be_bytes([error[0], error[1]]);

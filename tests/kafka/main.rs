@@ -6,6 +6,7 @@ mod conform;
 #[path = "../conformance/mod.rs"]
 mod conformance;
 mod daemon;
+mod hanging;
 mod harness;
 mod hostile;
 mod mock;

@@ -34,6 +34,7 @@ pub(crate) fn slot(group: &str, name: &str, topic: &str) -> SlotConfig {
         session_timeout: Duration::from_secs(6),
         operation_timeout: CALL,
         lookup_timeout: Duration::from_secs(2),
+        written: Vec::new(),
         lookup_bytes_max: 1 << 20,
     }
 }
@@ -159,6 +160,15 @@ impl Slot {
         self.begin_with(to, value)?;
         self.broker.send_offsets(&[commit_of(source, offset)], CALL)?;
         self.broker.commit(CALL)
+    }
+
+    /// Fences the writer of what holds `source`.
+    pub(crate) fn fence(&mut self, source: &TopicPartition, transactional_id: &str) {
+        self.tickets += 1;
+        let asked = Ticket(self.tickets);
+        self.broker.fence(asked, source, transactional_id);
+        let is_answer = |event: &Event| matches!(event, Event::Fenced { ticket, result: Ok(()) } if *ticket == asked);
+        self.until("the fence", 40, |slot| slot.events.iter().any(is_answer));
     }
 
     /// Asks a look-up and polls until its answer comes.

@@ -132,6 +132,7 @@ fn template(rng: &mut Rng) -> SlotConfig {
         session_timeout: Duration::from_secs(15),
         operation_timeout: Duration::from_secs(10),
         lookup_timeout: Duration::from_secs(2),
+        written: Vec::new(),
         lookup_bytes_max: *rng.pick(&[600, 1 << 20]),
     }
 }

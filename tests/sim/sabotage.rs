@@ -166,8 +166,8 @@ impl Broker for SabotagedBroker {
         self.inner.read_writer(ticket, partition);
     }
 
-    fn fence(&mut self, ticket: Ticket, transactional_id: &str) {
-        self.inner.fence(ticket, transactional_id);
+    fn fence(&mut self, ticket: Ticket, topic_partition: &TopicPartition, transactional_id: &str) {
+        self.inner.fence(ticket, topic_partition, transactional_id);
     }
 
     fn reset_producer(&mut self, timeout: Duration) -> Result<(), BrokerError> {

@@ -65,6 +65,8 @@ pub struct SlotConfig {
     pub transactional_id: String,
     /// Topics to read.
     pub subscription: Subscription,
+    /// Patterns of the topics it and its peers write to.
+    pub written: Vec<TopicPattern>,
     /// Most records one [`Broker::poll`] returns, over all partitions.
     pub poll_records_max: usize,
     /// Bytes of keys, values and headers after which a poll takes no further record; at least one
@@ -391,9 +393,11 @@ pub trait Broker {
     /// the first record there that tells, reading uncommitted; answered by [`Event::Writer`].
     fn read_writer(&mut self, ticket: Ticket, topic_partition: &TopicPartition);
 
-    /// Calls `init_transactions` with another slot's transactional id: aborts its open transaction
-    /// and fences it; answered by [`Event::Fenced`].
-    fn fence(&mut self, ticket: Ticket, transactional_id: &str);
+    /// Calls `init_transactions` with a slot's transactional id: aborts its open transaction and
+    /// fences it, be it another's or this one's own; answered by [`Event::Fenced`]. When the
+    /// committed offset of `topic_partition` is pending all the same, and the cluster is one whose
+    /// only broker may have lost the end of a transaction, aborts what that id still has open.
+    fn fence(&mut self, ticket: Ticket, topic_partition: &TopicPartition, transactional_id: &str);
 
     /// Drops the producer with everything in its queue and builds a new one with
     /// `init_transactions`: afterwards every earlier transaction of this id is either committed or

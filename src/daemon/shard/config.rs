@@ -56,10 +56,14 @@ pub struct RestoreConfig {
     pub concurrent_max: usize,
     /// A transaction pending for longer has its writer fenced.
     pub pending_after: Duration,
+    /// A transaction of the slot itself that its producer's start left open for longer is hanging.
+    pub hanging_after: Duration,
     /// First pause before a question is asked again; doubles on failures.
     pub retry_min: Duration,
     /// Longest pause.
     pub retry_max: Duration,
+    /// A restore that gets no further tells the log so often what it waits for.
+    pub notice_every: Duration,
     /// A restore that gets no further for so long stops the partition (which is tried again later).
     pub budget: Duration,
 }
@@ -90,8 +94,10 @@ impl ShardConfig {
             restore: RestoreConfig {
                 concurrent_max: limits::RESTORES_CONCURRENT_MAX,
                 pending_after: Duration::from_secs(1),
+                hanging_after: Duration::from_secs(10),
                 retry_min: Duration::from_millis(100),
                 retry_max: Duration::from_secs(5),
+                notice_every: Duration::from_secs(15),
                 budget: Duration::from_secs(300),
             },
         }

@@ -1,5 +1,6 @@
 //! What a shard remembers of a partition.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::daemon::broker::Ticket;
@@ -14,8 +15,8 @@ pub(super) struct Partition {
     pub(super) position: i64,
     /// What the last committed transaction of this assignment said.
     pub(super) memory: Option<Memory>,
-    /// Whether a dead writer has been fenced in this assignment.
-    pub(super) fenced: bool,
+    /// The writers that have been fenced for it in this assignment.
+    pub(super) fenced: BTreeSet<String>,
     /// Restored, and no transaction has carried its offsets yet.
     pub(super) fresh: bool,
     /// When it last moved or was seen at its end.
@@ -88,7 +89,7 @@ impl Partition {
             phase: Phase::Restoring(Box::new(Restore::queued())),
             position: 0,
             memory: None,
-            fenced: false,
+            fenced: BTreeSet::new(),
             fresh: false,
             progress_at: Duration::ZERO,
             lag: 0,

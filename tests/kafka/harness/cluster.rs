@@ -30,12 +30,17 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// One node: replication 1.
     pub(crate) fn single() -> Self {
-        Self::start(1)
+        Self::start(1, "")
+    }
+
+    /// One node that appends what belongs to no open transaction, as those before Kafka 3.6 did.
+    pub(crate) fn single_unverified() -> Self {
+        Self::start(1, "transaction.partition.verification.enable=false\n")
     }
 
     /// Three nodes: replication 3, min ISR 2.
     pub(crate) fn three() -> Self {
-        Self::start(3)
+        Self::start(3, "")
     }
 
     /// Bootstrap servers.
@@ -94,7 +99,7 @@ impl Cluster {
         self.wait_up();
     }
 
-    fn start(count: usize) -> Self {
+    fn start(count: usize, extra: &str) -> Self {
         static STARTED: AtomicUsize = AtomicUsize::new(0);
         let folder =
             cluster_folder(&format!("{count}n{}", STARTED.fetch_add(1, Ordering::Relaxed)));
@@ -102,7 +107,7 @@ impl Cluster {
         let heap = if count == 1 { "-Xmx512m" } else { "-Xmx384m" };
         let nodes = (1..=count)
             .map(|id| {
-                let properties = properties(id, &ports);
+                let properties = properties(id, &ports) + extra;
                 let folder = folder.join(format!("node{id}"));
                 let mut node = Node::format(folder, &properties, CLUSTER_ID, heap);
                 node.start();

@@ -103,13 +103,17 @@ impl Forwarder {
         self.shared.change(|state| (state.keep, state.kept) = (Some(api_key), None));
     }
 
-    /// Sends the request that was kept, on a connection of its own, and gives the broker's answer.
-    pub(crate) fn deliver_kept(&self) -> Vec<u8> {
+    /// The request that was kept, with its length.
+    pub(crate) fn take_kept(&self) -> Vec<u8> {
         let mut kept = None;
         self.shared.change(|state| kept = state.kept.take());
-        let kept = kept.expect("a request was kept");
+        kept.expect("a request was kept")
+    }
+
+    /// Sends a request on a connection of its own, and gives the broker's answer.
+    pub(crate) fn deliver(&self, request: &[u8]) -> Vec<u8> {
         let mut broker = TcpStream::connect(("127.0.0.1", self.upstream)).expect("it listens");
-        broker.write_all(&kept).expect("it takes requests");
+        broker.write_all(request).expect("it takes requests");
         read_frame(&mut broker).expect("it answers")
     }
 

@@ -396,7 +396,7 @@ impl Broker for EmbeddedBroker {
         self.lookups.ask_writer(&self.line, &self.slot, ticket, topic_partition);
     }
 
-    fn fence(&mut self, ticket: Ticket, transactional_id: &str) {
+    fn fence(&mut self, ticket: Ticket, _: &TopicPartition, transactional_id: &str) {
         self.lookups.ask_fence(&self.line, &self.slot, ticket, transactional_id);
     }
 

@@ -467,6 +467,7 @@ mod tests {
             session_timeout: Duration::from_secs(15),
             operation_timeout: Duration::from_secs(1),
             lookup_timeout: Duration::from_secs(1),
+            written: Vec::new(),
             lookup_bytes_max: 1,
         }
     }

@@ -44,6 +44,7 @@ pub(super) enum Task {
     },
     Fence {
         ticket: Ticket,
+        topic_partition: TopicPartition,
         transactional_id: String,
     },
     /// Which of these next offsets can't be read?
@@ -114,15 +115,15 @@ impl Helper {
     }
 }
 
-type Reader = BaseConsumer<PlainContext>;
+pub(super) type Reader = BaseConsumer<PlainContext>;
 
-struct Clients {
-    committed: Reader,
-    uncommitted: Reader,
+pub(super) struct Clients {
+    pub(super) committed: Reader,
+    pub(super) uncommitted: Reader,
     producer: ClientConfig,
-    timeout: Duration,
+    pub(super) timeout: Duration,
     bytes_max: usize,
-    slot: SlotConfig,
+    pub(super) slot: SlotConfig,
 }
 
 impl Clients {
@@ -154,8 +155,8 @@ impl Clients {
                 let result = unwinding(|| self.writer(&topic_partition));
                 Answer::Event(Event::Writer { ticket, topic_partition, result })
             }
-            Task::Fence { ticket, transactional_id } => {
-                let result = unwinding(|| self.fence(&transactional_id));
+            Task::Fence { ticket, topic_partition, transactional_id } => {
+                let result = unwinding(|| self.fence(&topic_partition, &transactional_id));
                 Answer::Event(Event::Fenced { ticket, result })
             }
             Task::Probe(positions) => Answer::Failed(self.probe(positions)),
@@ -183,7 +184,7 @@ impl Clients {
         }
     }
 
-    fn committed(&self, of: &TopicPartition) -> Result<LookupAnswer, LookupFailure> {
+    pub(super) fn committed(&self, of: &TopicPartition) -> Result<LookupAnswer, LookupFailure> {
         let mut list = TopicPartitionList::with_capacity(1);
         list.add_partition(&of.topic, of.partition);
         let wait = self.timeout.min(PENDING_WAIT);
@@ -198,7 +199,7 @@ impl Clients {
         Ok(LookupAnswer::Committed { offset, metadata: element.metadata().to_owned() })
     }
 
-    fn range(&self, of: &TopicPartition) -> Result<Range, LookupFailure> {
+    pub(super) fn range(&self, of: &TopicPartition) -> Result<Range, LookupFailure> {
         let ask = |reader: &Reader| {
             let ask = || reader.fetch_watermarks(&of.topic, of.partition, self.timeout);
             match ask().map_err(failed) {
@@ -266,7 +267,7 @@ impl Clients {
 
     /// Reads `of` from `from` to `end` (exclusive) until `visit` has enough; returns where to go
     /// on. One partition is assigned at a time, since end-of-partition errors name no topic.
-    fn scan(
+    pub(super) fn scan(
         &self,
         reader: &Reader,
         of: &TopicPartition,
@@ -303,12 +304,13 @@ impl Clients {
         outcome
     }
 
-    fn fence(&self, transactional_id: &str) -> Result<(), LookupFailure> {
+    fn fence(&self, of: &TopicPartition, transactional_id: &str) -> Result<(), LookupFailure> {
         let mut config = self.producer.clone();
         config.set("transactional.id", transactional_id);
         let context = DeliveryContext { deliveries: std::sync::Arc::new(Deliveries::default()) };
         let producer: BaseProducer<_> = config.create_with_context(context).map_err(failed)?;
-        producer.init_transactions(self.timeout).map_err(failed)
+        producer.init_transactions(self.timeout).map_err(failed)?;
+        self.end_hanging(&producer, of, transactional_id)
     }
 
     fn probe(
@@ -346,10 +348,10 @@ impl Clients {
     }
 }
 
-struct Range {
+pub(super) struct Range {
     low: i64,
-    lso: i64,
-    high: i64,
+    pub(super) lso: i64,
+    pub(super) high: i64,
 }
 
 fn push(batch: &mut RecordBatch, offset: i64, message: &rdkafka::message::BorrowedMessage<'_>) {
@@ -360,13 +362,13 @@ fn push(batch: &mut RecordBatch, offset: i64, message: &rdkafka::message::Borrow
     batch.push(offset, timestamp, message.key(), message.payload(), headers);
 }
 
-fn writer_header(message: &rdkafka::message::BorrowedMessage<'_>) -> Option<String> {
+pub(super) fn writer_header(message: &rdkafka::message::BorrowedMessage<'_>) -> Option<String> {
     let headers = message.headers()?;
     let value = headers.iter().filter(|header| header.key == WRITER_HEADER).last()?.value?;
     String::from_utf8(value.to_vec()).ok()
 }
 
-fn failed(error: KafkaError) -> LookupFailure {
+pub(super) fn failed(error: KafkaError) -> LookupFailure {
     lookup_failure(&error)
 }
 

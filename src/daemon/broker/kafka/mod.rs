@@ -23,6 +23,7 @@ mod context;
 mod doubt;
 mod errors;
 mod hand_over;
+mod hanging;
 mod lookups;
 mod member;
 mod partitions;
@@ -140,8 +141,10 @@ impl Broker for KafkaBroker {
         self.helper.ask(Task::Writer { ticket, topic_partition: topic_partition.clone() });
     }
 
-    fn fence(&mut self, ticket: Ticket, transactional_id: &str) {
-        self.helper.ask(Task::Fence { ticket, transactional_id: transactional_id.to_owned() });
+    fn fence(&mut self, ticket: Ticket, topic_partition: &TopicPartition, transactional_id: &str) {
+        let (topic_partition, transactional_id) =
+            (topic_partition.clone(), transactional_id.to_owned());
+        self.helper.ask(Task::Fence { ticket, topic_partition, transactional_id });
     }
 
     fn reset_producer(&mut self, timeout: Duration) -> Result<(), BrokerError> {

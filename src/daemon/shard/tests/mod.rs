@@ -4,6 +4,7 @@ mod around;
 mod echo;
 mod ends;
 mod findings;
+mod pending;
 mod script;
 mod stops;
 
@@ -437,31 +438,6 @@ fn failures_of_a_neighbour_do_not_set_a_restore_back() {
     assert_eq!(bench.world().count("assign in/0"), 1);
     assert_eq!(bench.world().committed[&source(0)].0, 10);
     assert_eq!(bench.world().committed[&source(1)].0, 10);
-}
-
-#[test]
-fn a_pending_offset_has_its_dead_writer_fenced_once() {
-    let mut bench = Bench::new(1, 10);
-    let pending = (0..6).map(|_| Err(LookupFailure::TimedOut)).collect();
-    bench.world().lookups.insert("committed in/0".to_owned(), pending);
-    bench.world().writers = VecDeque::from([Some("dead".to_owned())]);
-    bench.turns(60).unwrap();
-    assert_eq!(bench.world().count("fence dead"), 1);
-    bench.assert_exactly_once(10);
-}
-
-#[test]
-fn an_open_transaction_in_an_output_has_its_writer_fenced_but_never_ourselves() {
-    let mut bench = Bench::new(1, 10);
-    let open = || Ok(LookupAnswer::Range { low: 0, high: 9, lso: 3 });
-    let mut answers: VecDeque<_> = (0..40).map(|_| open()).collect();
-    answers.push_back(Ok(LookupAnswer::Range { low: 0, high: 9, lso: 9 }));
-    bench.world().lookups.insert("range out/0".to_owned(), answers);
-    bench.world().writers = VecDeque::from([Some("own".to_owned()), Some("dead".to_owned())]);
-    bench.turns(120).unwrap();
-    assert_eq!(bench.world().count("fence own"), 0);
-    assert_eq!(bench.world().count("fence dead"), 1);
-    bench.assert_exactly_once(10);
 }
 
 #[test]

@@ -192,7 +192,7 @@ impl Broker for Script {
         world.events.push_back(Event::Writer { ticket, topic_partition, result });
     }
 
-    fn fence(&mut self, ticket: Ticket, transactional_id: &str) {
+    fn fence(&mut self, ticket: Ticket, _: &TopicPartition, transactional_id: &str) {
         let mut world = self.0.borrow_mut();
         world.log.push(format!("fence {transactional_id}"));
         world.events.push_back(Event::Fenced { ticket, result: Ok(()) });

@@ -1,6 +1,9 @@
 //! The restore of one partition: asks what the stage wants to know, one question at a time, beside
 //! the loop. Nothing here waits; a late or stale answer is recognised by its ticket.
 
+mod pending;
+
+use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -18,8 +21,13 @@ pub(crate) struct Restore {
     moved_at: Option<Duration>,
     asked_at: Duration,
     retry_at: Option<Duration>,
+    /// When it last told the log that it gets no further.
+    noticed_at: Duration,
     failures: u32,
+    last_failure: Option<LookupFailure>,
+    /// When something was first found pending, and when its writer was last looked for.
     pending_since: Option<Duration>,
+    looked_at: Option<Duration>,
     high_first: Option<i64>,
     /// The committed offset and metadata that the stage was told.
     told: Option<(Option<i64>, String)>,
@@ -48,6 +56,12 @@ enum Question {
     Confirm(Progress),
 }
 
+impl Question {
+    fn is_committed(&self) -> bool {
+        matches!(self, Self::Stage(Lookup::Committed) | Self::Confirm(_))
+    }
+}
+
 /// What a restore works with, lent by the shard for one call.
 pub(crate) struct Context<'a, B, S> {
     pub(crate) broker: &'a mut B,
@@ -56,8 +70,8 @@ pub(crate) struct Context<'a, B, S> {
     pub(crate) config: &'a RestoreConfig,
     pub(crate) own_transactional_id: &'a str,
     pub(crate) next_ticket: &'a mut u64,
-    /// Whether a dead writer has been fenced in this assignment.
-    pub(crate) fenced: &'a mut bool,
+    /// The writers that have been fenced in this assignment.
+    pub(crate) fenced: &'a mut BTreeSet<String>,
     pub(crate) now: Timestamp,
     pub(crate) monotonic: Duration,
 }
@@ -91,8 +105,11 @@ impl Restore {
             moved_at: None,
             asked_at: Duration::ZERO,
             retry_at: None,
+            noticed_at: Duration::ZERO,
             failures: 0,
+            last_failure: None,
             pending_since: None,
+            looked_at: None,
             high_first: None,
             told: None,
         }
@@ -127,6 +144,7 @@ impl Restore {
             return Progress::Waiting;
         }
         let moved_at = *self.moved_at.get_or_insert(context.monotonic);
+        self.notice(moved_at, context);
         if context.monotonic.saturating_sub(moved_at) > context.config.budget {
             return Progress::Stop(PartitionStop {
                 reason: "restore_timeout",
@@ -169,11 +187,11 @@ impl Restore {
             (State::Writer { index, resume }, Answer::Writer(result)) => {
                 self.writer_answered(index, resume, result, context)
             }
-            (State::Fence { resume, .. }, Answer::Fenced(result)) => {
+            (State::Fence { transactional_id, resume }, Answer::Fenced(result)) => {
                 if result.is_err() {
-                    *context.fenced = false;
+                    context.fenced.remove(&transactional_id);
                 }
-                self.pending_since = Some(context.monotonic);
+                self.looked_at = Some(context.monotonic);
                 self.resume(resume, context)
             }
             (state, _) => {
@@ -183,14 +201,8 @@ impl Restore {
         }
     }
 
-    /// What an operator can do about a restore that did not end.
-    fn way_on(&self) -> &'static str {
-        if self.pending_since.is_some() {
-            // A coordinator that lost its state leaves a transaction open that no writer can end.
-            "kafka-transactions.sh find-hanging and abort, for a transaction that stays open"
-        } else {
-            "blotter topics check"
-        }
+    fn output(&self, index: usize) -> &TopicPartition {
+        self.outputs.get(index).expect("the state holds an index into the outputs")
     }
 
     fn check_output<B: Broker, S: Stage>(
@@ -355,51 +367,6 @@ impl Restore {
         Progress::Waiting
     }
 
-    /// Something is pending since `since`: waits, and after a while ends the transaction of the
-    /// dead writer, once per assignment.
-    fn pend<B: Broker, S: Stage>(
-        &mut self,
-        question: Question,
-        since: Duration,
-        context: &mut Context<'_, B, S>,
-    ) -> Progress {
-        let since = *self.pending_since.get_or_insert(since);
-        let waited = context.monotonic.saturating_sub(since);
-        if *context.fenced || self.outputs.is_empty() || waited < context.config.pending_after {
-            return self.retry(question, context);
-        }
-        self.state = State::Writer { index: 0, resume: question };
-        self.ask(context);
-        Progress::Waiting
-    }
-
-    fn writer_answered<B: Broker, S: Stage>(
-        &mut self,
-        index: usize,
-        resume: Question,
-        result: Result<Option<String>, LookupFailure>,
-        context: &mut Context<'_, B, S>,
-    ) -> Progress {
-        match result {
-            Ok(Some(transactional_id)) if transactional_id != context.own_transactional_id => {
-                tracing::warn!(partition = %context.topic_partition, transactional_id,
-                    "fencing the writer of a pending transaction");
-                *context.fenced = true;
-                self.state = State::Fence { transactional_id, resume };
-                self.ask(context);
-            }
-            _ if index + 1 < self.outputs.len() => {
-                self.state = State::Writer { index: index + 1, resume };
-                self.ask(context);
-            }
-            _ => {
-                self.pending_since = Some(context.monotonic);
-                return self.retry(resume, context);
-            }
-        }
-        Progress::Waiting
-    }
-
     fn failed<B, S>(
         &mut self,
         question: Question,
@@ -412,6 +379,7 @@ impl Restore {
             LookupFailure::Corrupt => "batch_corrupt",
             LookupFailure::TimedOut | LookupFailure::OffsetOutOfRange | LookupFailure::Other(_) => {
                 self.failures = self.failures.saturating_add(1);
+                self.last_failure = Some(failure.clone());
                 tracing::debug!(partition = %context.topic_partition, %failure,
                     "a look-up failed and is repeated");
                 self.set(question);
@@ -452,7 +420,9 @@ impl Restore {
 
     fn settle(&mut self) {
         self.failures = 0;
+        self.last_failure = None;
         self.pending_since = None;
+        self.looked_at = None;
         self.high_first = None;
     }
 
@@ -466,13 +436,10 @@ impl Restore {
         let ticket = Ticket(*context.next_ticket);
         self.ticket = Some(ticket);
         self.asked_at = context.monotonic;
-        let output = |index: usize| {
-            self.outputs.get(index).expect("the state holds an index into the outputs")
-        };
         match &self.state {
             State::Queued => self.ticket = None,
             State::Output(index) => {
-                let lookup = Lookup::Range(output(*index).clone());
+                let lookup = Lookup::Range(self.output(*index).clone());
                 context.broker.lookup(ticket, context.topic_partition, lookup);
             }
             State::Stage(lookup) => {
@@ -481,9 +448,9 @@ impl Restore {
             State::Confirm(_) => {
                 context.broker.lookup(ticket, context.topic_partition, Lookup::Committed);
             }
-            State::Writer { index, .. } => context.broker.read_writer(ticket, output(*index)),
+            State::Writer { index, .. } => context.broker.read_writer(ticket, self.output(*index)),
             State::Fence { transactional_id, .. } => {
-                context.broker.fence(ticket, transactional_id);
+                context.broker.fence(ticket, context.topic_partition, transactional_id);
             }
         }
     }
