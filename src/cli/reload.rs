@@ -53,7 +53,10 @@ impl Reload {
         metrics: Arc<Metrics>,
         clock: SystemClock,
     ) {
-        metrics.apply(&[Metric::PolicyReloadSuccessful.update(&[], 1.0)], clock.now());
+        let good = Metric::PolicyReloadSuccessful.update(&[], 1.0);
+        // A series that begins with 1 is no increase: the first loosening would go unseen.
+        let none = Metric::PolicyReloads.update(&[PolicyChange::Loosened.name()], 0.0);
+        metrics.apply(&[good, none], clock.now());
         runtime.spawn(async move {
             while signals.recv().await.is_some() {
                 metrics.apply(&self.read_again(), clock.now());

@@ -86,7 +86,7 @@ metrics! {
     DefaultKeyTokens, "blotter_default_key_tokens_total", Counter, [];
     #[doc = "Placeholders in the place of tokens, because the key was destroyed or there is no keyring."]
     UnavailableKeyTokens, "blotter_unavailable_key_tokens_total", Counter, [];
-    #[doc = "Times the settings were read again for their redaction rules (SIGHUP), by outcome (applied, loosened, unchanged, refused)."]
+    #[doc = "Times the settings were read again for their redaction rules (SIGHUP), by outcome (applied, loosened, unchanged, refused), and chains that go on under other rules than they name, looser or not (unknown: a restart)."]
     PolicyReloads, "blotter_policy_reloads_total", Counter, ["outcome"];
     #[doc = "1 when the last reading of the redaction rules was good, 0 when it was refused and the rules before stay in force."]
     PolicyReloadSuccessful, "blotter_policy_reload_successful", Gauge, [];

@@ -68,6 +68,24 @@ fn every_chain_tells_each_policy_before_what_it_was_used_for() {
 }
 
 #[test]
+fn a_restart_under_other_rules_is_counted_for_each_chain() {
+    let site = Site::new(2);
+    let first = Daemon::start(&site, &["redact.regions=[\"IN\", \"DE\"]"]);
+    for partition in [0, 1] {
+        first.await_records("app.logs.audit", partition, 3);
+    }
+    first.end();
+    let second = Daemon::start(&site, &["redact.regions=[\"IN\"]"]);
+    second.metrics(|text| text.contains("policy_reloads_total{outcome=\"unknown\"} 2\n"));
+    for partition in [0, 1] {
+        let (entries, _) = second.audit(partition);
+        let told = entries.iter().filter(|entry| entry["k"] == "pol").map(|e| &e["loosened"]);
+        assert_eq!(told.collect::<Vec<_>>(), [&json!(false), &json!(null)]);
+    }
+    second.end();
+}
+
+#[test]
 fn the_binary_takes_rules_over_on_sighup_and_refuses_broken_ones() {
     let home = Home::new();
     let file = home.write("blotter.toml", "[redact]\n");

@@ -230,6 +230,8 @@ impl Scrub {
         for (source, partition) in &mut self.partitions {
             let due = partition.heartbeat_due(audit.heartbeat_ms).is_some_and(|due| due <= now);
             let Some(state) = partition.pending() else { continue };
+            let unknown = u64::from(state.is_loosening_unknown);
+            self.tally.add(Metric::PolicyReloads, &["unknown"], unknown);
             let unsealed = state.ledger().is_some_and(|ledger| !ledger.is_sealed());
             if unsealed || due {
                 state.seal(audit, source, now, &mut self.emitter, outputs);
@@ -277,8 +279,10 @@ impl Stage for Scrub {
             self.published_next.push(Metric::RestoreFindings.update(&[alert.name, &severity], 1.0));
         }
         self.findings.extend(advance.alerts);
-        if let (RestoreStep::Ready { .. }, Some(book)) = (&advance.step, &mut self.book) {
-            book.assign(topic_partition);
+        if matches!(advance.step, RestoreStep::Ready { .. }) {
+            // Counted with the entry that tells it.
+            self.findings.extend(partition.other_policy(&self.config));
+            self.book.iter_mut().for_each(|book| book.assign(topic_partition));
         }
         advance.step
     }

@@ -56,6 +56,8 @@ pub(super) struct State {
     head: Option<HeadRef>,
     metadata: Arc<str>,
     is_sealed: bool,
+    /// The open transaction names another policy than the chain did, which is not at hand to compare.
+    pub(super) is_loosening_unknown: bool,
     /// The policy that the chain names as the one in force.
     policy: Option<ShortPolicyHash>,
     /// The key that the last record was committed to with.
@@ -175,6 +177,20 @@ impl Partition {
             || is_audited && policy.is_some() && committed.policy != policy
     }
 
+    /// The chain names other rules than those in force, and which are looser can't be told here.
+    pub(super) fn other_policy(&self, config: &ScrubConfig) -> Option<RestoreAlert> {
+        let policy = &config.audit.as_ref()?.policy;
+        if policy.loosened(self.ready()?.committed.policy).is_some() {
+            return None;
+        }
+        let detail = format!(
+            "the chain names other redaction rules than those in force, which may let more pass: \
+             `blotter audit verify --topic {}` compares its `policy` entries",
+            self.source.topic
+        );
+        Some(RestoreAlert { severity: 2, name: "other_policy", detail })
+    }
+
     /// When a heartbeat seal is due.
     pub(super) fn heartbeat_due(&self, heartbeat_ms: i64) -> Option<Timestamp> {
         let ready = self.ready()?;
@@ -196,6 +212,7 @@ impl Partition {
         if ready.pending.is_none() {
             let mut state = ready.committed.clone();
             state.is_sealed = false;
+            state.is_loosening_unknown = false;
             if let Some(audit) = &config.audit {
                 state.open(audit, source, emitter, outputs);
             }
@@ -296,6 +313,7 @@ impl State {
             head,
             metadata: Arc::from(""),
             is_sealed: false,
+            is_loosening_unknown: false,
             policy,
             commitment_key: restored.commitment_key,
         }
@@ -320,8 +338,10 @@ impl State {
         let Some(ledger) = self.ledger() else { return };
         if named != Some(audit.policy.hash()) {
             let mut entry = Vec::new();
-            ledger.append(&audit.policy.entry(named), &mut entry);
+            let loosened = audit.policy.loosened(named);
+            ledger.append(&audit.policy.entry(loosened), &mut entry);
             emitter.audit_entry(source, &entry, false, outputs);
+            self.is_loosening_unknown = loosened.is_none();
             self.policy = Some(audit.policy.hash());
         }
     }

@@ -90,15 +90,18 @@ fn commitment_key() -> CommitmentKey {
     CommitmentKey::from_bytes(&[5; 32])
 }
 
-fn scrub() -> Scrub {
+fn policy(regions: &[&str]) -> Arc<Policy> {
+    let regions = Some(regions.iter().map(|&region| region.into()).collect());
+    Arc::new(Policy::new(&RawPolicy { regions, ..RawPolicy::default() }).unwrap())
+}
+
+fn scrub(policy: Arc<Policy>) -> Scrub {
     let deployment_key = DeploymentKey::from_seed(&[1; 32]);
     let deployment = Deployment::parse("test").unwrap();
     let certificate: Certificate =
         deployment_key.certify(deployment.as_str(), InstanceKey::public_of_seed(&[2; 32]));
     let instance_key = Arc::new(InstanceKey::from_seed(&[2; 32], certificate).unwrap());
     let keyring_id = KeyringId::from_bytes([7; 8]);
-    let raw = RawPolicy { regions: Some(vec!["IN".into()]), ..RawPolicy::default() };
-    let policy = Arc::new(Policy::new(&raw).unwrap());
     let template = |text| TopicTemplate::parse(text).unwrap();
     let topic = |text| topic_name(text).unwrap();
     let config = ScrubConfig {
@@ -139,19 +142,43 @@ fn source() -> TopicPartition {
     TopicPartition::new("app.logs", 0)
 }
 
+fn audit() -> TopicPartition {
+    TopicPartition::new("app.logs.audit", 0)
+}
+
 fn restored() -> Scrub {
-    let mut stage = scrub();
+    restored_behind(policy(&["IN"]), &[], None)
+}
+
+/// A stage under `policy` that goes on behind `chain` and what was `committed` with it.
+fn restored_behind(
+    policy: Arc<Policy>,
+    chain: &[Vec<u8>],
+    committed: Option<&OffsetCommit>,
+) -> Scrub {
+    let mut stage = scrub(policy);
+    let end_of = |of: &TopicPartition| if *of == audit() { chain.len() as i64 } else { 0 };
     let mut step = stage.assign(&source(), NOW);
     loop {
         let answer = match step {
             RestoreStep::Ready { .. } => return stage,
             RestoreStep::Stop(stop) | RestoreStep::Refuse(stop) => panic!("{}", stop.detail),
             RestoreStep::Ask(Lookup::Committed) => {
-                LookupAnswer::Committed { offset: None, metadata: String::new() }
+                let metadata = committed.map(|commit| commit.metadata.clone());
+                LookupAnswer::Committed {
+                    offset: committed.map(|commit| commit.offset),
+                    metadata: metadata.unwrap_or_default(),
+                }
             }
-            RestoreStep::Ask(Lookup::Range(_)) => LookupAnswer::Range { low: 0, high: 0, lso: 0 },
+            RestoreStep::Ask(Lookup::Range(of)) => {
+                LookupAnswer::Range { low: 0, high: end_of(&of), lso: end_of(&of) }
+            }
             RestoreStep::Ask(Lookup::Read { topic_partition, to, .. }) => {
-                LookupAnswer::Records { batch: RecordBatch::new(topic_partition), next: to }
+                let mut batch = RecordBatch::new(topic_partition);
+                for (entry, offset) in chain.iter().zip(0..end_of(batch.topic_partition())) {
+                    batch.push(offset, NOW, None, Some(entry), []);
+                }
+                LookupAnswer::Records { batch, next: to }
             }
             RestoreStep::Ask(Lookup::OffsetAt { .. }) => LookupAnswer::OffsetAt(0),
         };
@@ -290,4 +317,40 @@ fn a_receipt_commits_to_the_record_as_it_was_forwarded_headers_included() {
     let commitment = commitment_key().commit_redacted(&record);
     let told = left.bodies("red")[0]["redacted"].as_str().unwrap().to_owned();
     assert_eq!(told, data_encoding::BASE64URL_NOPAD.encode(commitment.as_bytes()));
+}
+
+#[test]
+fn a_start_under_other_rules_is_told_at_once_and_counted_once_its_entry_stands() {
+    let unknown = |stage: &mut Scrub| {
+        let update = Metric::PolicyReloads.update(&["unknown"], 1.0);
+        stage.committed().contains(&update)
+    };
+    let (mut first, mut outputs, mut chain) = (restored(), Outputs::default(), Vec::new());
+    first.close(NOW, &mut outputs);
+    let commits = first.offsets(&[]);
+    assert!(!unknown(&mut first));
+    outputs.for_each_from(0, |record| {
+        chain.extend(record.value.map(<[u8]>::to_vec));
+        true
+    });
+    let mut same = restored_behind(policy(&["IN"]), &chain, commits.first());
+    assert!(same.findings().is_empty());
+    same.close(NOW, &mut outputs);
+    assert!(!unknown(&mut same));
+    let mut other = restored_behind(policy(&["DE"]), &chain, commits.first());
+    assert!(matches!(&other.findings()[..], [RestoreAlert { name: "other_policy", .. }]));
+    other.close(NOW, &mut outputs);
+    other.discard();
+    assert!(!unknown(&mut other), "the transaction is lost");
+    outputs.clear();
+    other.close(NOW, &mut outputs);
+    other.offsets(&[]);
+    assert!(unknown(&mut other));
+    let mut left = Left::default();
+    left.take(&outputs);
+    let [entry] = &left.bodies("pol")[..] else { panic!("{:?}", left.entries) };
+    assert!(entry["loosened"].is_null(), "{entry}");
+    other.close(NOW.plus_millis(60_000), &mut outputs);
+    other.offsets(&[]);
+    assert!(!unknown(&mut other), "the chain has named it");
 }
