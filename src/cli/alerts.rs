@@ -60,7 +60,9 @@ pub(super) fn run(common: &Common, arguments: &AlertsArguments) -> Result<Exit, 
         let message = format!("--partition: {measures} does not exist");
         return Err(Failure::new(Exit::Usage, message));
     }
-    let committed = reader.committed(&measures)?.map(|(offset, _)| offset);
+    let own = measures.partition..measures.partition + 1;
+    let committed = reader.committed(&measures.topic, own)?.into_values().next();
+    let committed = committed.map(|(offset, _)| offset);
     let mut reset = Reset::new(watch_config(&settings, measure), &measures, committed);
     let state = reset.state().clone();
     let mut writer = None;

@@ -2,6 +2,7 @@
 //! only, from an offset to the end as it is now.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use rdkafka::Message;
@@ -91,47 +92,29 @@ impl KafkaReader {
         Ok(Self { asker, timeout, clock: SystemClock::new() })
     }
 
-    /// The metadata of the group's committed offsets, by partition, of the first `partitions` ones of
-    /// `topic`, whether or not those exist.
+    /// The group's committed offsets with their metadata, by partition, of some `partitions` of `topic`,
+    /// whether or not those exist.
     ///
     /// # Errors
-    /// Brokers unreachable or not authorized.
-    pub fn committed_metadata(
+    /// Brokers unreachable or not authorized; one partition's error is that of all.
+    pub fn committed(
         &self,
         topic: &str,
-        partitions: i32,
-    ) -> Result<BTreeMap<i32, String>, BrokerError> {
+        partitions: Range<i32>,
+    ) -> Result<BTreeMap<i32, (i64, String)>, BrokerError> {
         let mut list = TopicPartitionList::new();
-        for partition in 0..partitions {
+        for partition in partitions {
             list.add_partition(topic, partition);
         }
         let list = self.committed_offsets(&list)?;
         let mut committed = BTreeMap::new();
         for one in list.elements() {
             one.error().map_err(|error| self.asker.explain("committed offsets", &error))?;
-            if matches!(one.offset(), Offset::Offset(_)) {
-                committed.insert(one.partition(), one.metadata().to_owned());
+            if let Offset::Offset(offset) = one.offset() {
+                committed.insert(one.partition(), (offset, one.metadata().to_owned()));
             }
         }
         Ok(committed)
-    }
-
-    /// The group's committed offset of a partition and its metadata.
-    ///
-    /// # Errors
-    /// Brokers unreachable or not authorized.
-    pub fn committed(
-        &self,
-        topic_partition: &TopicPartition,
-    ) -> Result<Option<(i64, String)>, BrokerError> {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&topic_partition.topic, topic_partition.partition);
-        let committed = self.committed_offsets(&list)?;
-        let found = committed.elements().into_iter().find_map(|one| match one.offset() {
-            Offset::Offset(offset) => Some((offset, one.metadata().to_owned())),
-            _ => None,
-        });
-        Ok(found)
     }
 
     /// Waits for a coordinator: a group that nobody has asked for yet has none for a moment.

@@ -58,8 +58,9 @@ impl Topology {
     ) -> Result<StartFacts, BrokerError> {
         let mut first_read = BTreeMap::new();
         for (topic, &partitions) in &self.sources {
-            let committed = reader.committed_metadata(topic, partitions)?;
-            let first = partitions_first_read(partitions, committed.values());
+            let committed = reader.committed(topic, 0..partitions)?;
+            let metadata = committed.values().map(|(_, metadata)| metadata);
+            let first = partitions_first_read(partitions, metadata);
             first_read.insert(Arc::from(topic.as_str()), first);
         }
         let names: Vec<&str> = self.plans.iter().map(|plan| plan.name.as_str()).collect();

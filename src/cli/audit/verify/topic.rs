@@ -13,8 +13,8 @@ use crate::pipeline::limits::TOPIC_PARTITIONS_MAX;
 use crate::pipeline::record::TopicPartition;
 use crate::settings::Settings;
 
-/// Metadata of committed source offsets by partition, or why they can't be had.
-type Committed = Result<BTreeMap<i32, String>, String>;
+/// Committed source offsets and their metadata by partition, or why they can't be had.
+type Committed = Result<BTreeMap<i32, (i64, String)>, String>;
 
 pub(super) fn verify(
     scene: &Scene,
@@ -28,8 +28,7 @@ pub(super) fn verify(
     let read = reader.topics()?.get(topic).copied().unwrap_or_default();
     let most = stored.max(read).max(i32::from(TOPIC_PARTITIONS_MAX));
     // Before any end is fixed: what is committed by now must stand in front of it.
-    let committed = reader.committed_metadata(topic, most);
-    let committed = committed.map_err(|error| error.to_string());
+    let committed = reader.committed(topic, 0..most).map_err(|error| error.to_string());
     verify_chains(scene, &mut reader, topic, &audit_topic, &committed, tell)
 }
 
@@ -87,7 +86,7 @@ fn is_untouched(reader: &mut impl TopicReader, source: &TopicPartition) -> bool 
 /// Partitions of the source as far as committed offsets tell: the topics may have been made anew.
 fn known_partitions(committed: &Committed) -> i32 {
     let Ok(committed) = committed else { return 0 };
-    let told = committed.iter().map(|(partition, metadata)| {
+    let told = committed.iter().map(|(partition, (_, metadata))| {
         let first = OffsetMetadata::parse(metadata).map_or(0, |metadata| metadata.partitions);
         first.max(partition.saturating_add(1))
     });
@@ -97,7 +96,7 @@ fn known_partitions(committed: &Committed) -> i32 {
 /// The head of the chain that the daemon committed with its offset, if it committed one; or why that
 /// is not known.
 fn head_of(committed: &Committed, partition: i32) -> Result<Option<HeadRef>, String> {
-    let Some(metadata) = committed.as_ref().map_err(Clone::clone)?.get(&partition) else {
+    let Some((_, metadata)) = committed.as_ref().map_err(Clone::clone)?.get(&partition) else {
         return Ok(None);
     };
     match OffsetMetadata::parse(metadata).map_err(|error| error.to_string())?.audit {
@@ -183,8 +182,8 @@ mod tests {
         key.certify("salon", InstanceKey::public_of_seed(&[2; 32]))
     }
 
-    /// A chain of a genesis and two seals, and the metadata committed with the second.
-    fn chain(partition: i32) -> (Vec<Vec<u8>>, String) {
+    /// A chain of a genesis and two seals, and what was committed with the second.
+    fn chain(partition: i32) -> (Vec<Vec<u8>>, (i64, String)) {
         let key = InstanceKey::from_seed(&[2; 32], certificate()).unwrap();
         let origin = Origin::new(&deployment(), &TopicPartition::new("t", partition), 0);
         let (instance, policy) = (InstanceName::new("i"), PolicyHash::of("{}").short());
@@ -219,7 +218,7 @@ mod tests {
             commitment_key: key.id(),
             audit: AuditState::On(head),
         };
-        (entries, metadata.encode())
+        (entries, (0, metadata.encode()))
     }
 
     /// The kind of fault of each partition, if it has one.
@@ -260,19 +259,19 @@ mod tests {
 
     #[test]
     fn a_comparison_that_could_not_be_made_is_a_fault_unless_accepted() {
-        let (entries, metadata) = chain(0);
+        let (entries, last) = chain(0);
         let unknown = [Some("committed_head_unknown")];
         for committed in [
             Err("not authorized".to_owned()),
             Ok(BTreeMap::new()),
-            Ok(BTreeMap::from([(0, String::new())])),
+            Ok(BTreeMap::from([(0, (0, String::new()))])),
         ] {
             let mut held = Held { source: vec![5], audit: vec![entries.clone()] };
             assert_eq!(faults(&mut held, &committed, false), unknown, "{committed:?}");
             assert_eq!(faults(&mut held, &committed, true), [None], "{committed:?}");
         }
         // A partition that nothing was written to yet has nothing to compare.
-        let committed = Ok(BTreeMap::from([(0, metadata)]));
+        let committed = Ok(BTreeMap::from([(0, last)]));
         let mut held = Held { source: vec![5, 0], audit: vec![entries, Vec::new()] };
         assert_eq!(faults(&mut held, &committed, false), [None, None]);
     }
