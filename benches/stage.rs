@@ -15,7 +15,6 @@ use std::time::Duration;
 use blotter::pipeline::audit::{
     CommitmentKey, Deployment, DeploymentKey, InstanceKey, InstanceName, KeyringId,
 };
-use blotter::pipeline::emit::{TopicNames, TopicTemplate, topic_name};
 use blotter::pipeline::ingest::{Ingest, IngestRules};
 use blotter::pipeline::record::{RecordBatch, Timestamp, TopicPartition};
 use blotter::pipeline::redact::Redactor;
@@ -140,7 +139,7 @@ fn stage(audit: bool, measures: bool) -> Scrub {
         receipts: true,
     });
     let config = ScrubConfig {
-        names: Arc::new(names()),
+        names: Arc::default(),
         record_bytes_max: 1 << 20,
         sentinel: Sampling::new(10),
         canaries: Canaries::default(),
@@ -157,19 +156,6 @@ fn stage(audit: bool, measures: bool) -> Scrub {
             .then(|| MeasuresTarget { topic: Arc::from("blotter.measures"), partitions: 12 }),
     };
     Scrub::new(config, Ingest::new(IngestRules::default()), Redactor::new(policy))
-}
-
-fn names() -> TopicNames {
-    let template = |text| TopicTemplate::parse(text).expect("a good template");
-    let topic = |text| topic_name(text).expect("a good name");
-    TopicNames {
-        redacted: template("{topic}.redacted"),
-        audit: template("{topic}.audit"),
-        measures: topic("blotter.measures"),
-        dead_letters: topic("blotter.dead-letters"),
-        alerts: topic("blotter.alerts"),
-        watch_state: topic("blotter.watch-state"),
-    }
 }
 
 /// CPU time of this thread.

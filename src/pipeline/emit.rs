@@ -106,7 +106,7 @@ pub fn topic_name(text: &str) -> Result<Arc<str>, TopicTemplateError> {
 }
 
 /// Where everything goes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TopicNames {
     /// Template of redacted topics.
     pub redacted: TopicTemplate,
@@ -120,6 +120,21 @@ pub struct TopicNames {
     pub alerts: Arc<str>,
     /// State of WATCH.
     pub watch_state: Arc<str>,
+}
+
+/// Those of `config/default.toml`.
+impl Default for TopicNames {
+    fn default() -> Self {
+        let template = |suffix| TopicTemplate { prefix: Arc::from(""), suffix: Arc::from(suffix) };
+        Self {
+            redacted: template(".redacted"),
+            audit: template(".audit"),
+            measures: Arc::from("blotter.measures"),
+            dead_letters: Arc::from("blotter.dead-letters"),
+            alerts: Arc::from("blotter.alerts"),
+            watch_state: Arc::from("blotter.watch-state"),
+        }
+    }
 }
 
 impl TopicNames {
@@ -350,22 +365,15 @@ impl SourceText {
 mod tests {
     use super::*;
 
-    fn names() -> TopicNames {
-        TopicNames {
-            redacted: TopicTemplate::parse("{topic}.redacted").unwrap(),
-            audit: TopicTemplate::parse("audit.{topic}").unwrap(),
-            measures: Arc::from("m"),
-            dead_letters: Arc::from("d"),
-            alerts: Arc::from("a"),
-            watch_state: Arc::from("w"),
-        }
-    }
-
     #[test]
     fn our_own_topics_are_known() {
-        let names = names();
-        for own in ["app.logs.redacted", "audit.app.logs", "m", "d", "a", "w"] {
+        let audit = TopicTemplate::parse("audit.{topic}").unwrap();
+        let names = TopicNames { audit, ..TopicNames::default() };
+        for own in ["app.logs.redacted", "audit.app.logs"] {
             assert!(names.is_own(own), "{own}");
+        }
+        for own in ["measures", "dead-letters", "alerts", "watch-state"] {
+            assert!(names.is_own(&format!("blotter.{own}")), "{own}");
         }
         for foreign in ["app.logs", "redacted", ".redacted", "audit."] {
             assert!(!names.is_own(foreign), "{foreign}");
@@ -382,7 +390,7 @@ mod tests {
 
     #[test]
     fn a_dead_letter_leaves_a_stub_and_names_its_place() {
-        let mut emitter = Emitter::new(Arc::new(names()), 1_000_000);
+        let mut emitter = Emitter::new(Arc::default(), 1_000_000);
         let mut outputs = Outputs::default();
         let topic_partition = TopicPartition::new("app.logs", 3);
         let letter = DeadLetter {
@@ -408,7 +416,7 @@ mod tests {
         assert_eq!(seen[0].0, "app.logs.redacted");
         assert_eq!((seen[0].1, seen[0].2), (Some(3), Some(Timestamp::from_millis(7))));
         assert_eq!(seen[0].3, r#"{"blotter":"dead-letter","reason":"gzip"}"#);
-        assert_eq!(seen[1].0, "d");
+        assert_eq!(seen[1].0, "blotter.dead-letters");
         assert!(seen[1].3.contains(r#""offset":42"#) && seen[1].4 == "app.logs/3/42");
     }
 }

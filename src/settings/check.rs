@@ -474,3 +474,14 @@ fn secret(loaded: &Loaded, key: &str, value: &Secret, file: &str) -> Checked<Opt
         .map_err(|error| loaded.error(&format!("{key}_file"), format!("{file}: {error}")))?;
     Ok(Some(Secret::from(text.trim_end_matches(['\r', '\n']).to_owned())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::load::{Sources, load};
+    use super::*;
+
+    #[test]
+    fn outputs_are_named_the_same_without_settings() {
+        assert_eq!(names(&load(&Sources::default()).unwrap()).unwrap(), TopicNames::default());
+    }
+}

@@ -8,7 +8,6 @@ use blotter::pipeline::alert::{RawRule, Rules};
 use blotter::pipeline::audit::{
     CommitmentKey, Deployment, DeploymentKey, InstanceKey, InstanceName, KeyringId,
 };
-use blotter::pipeline::emit::{TopicNames, TopicTemplate, topic_name};
 use blotter::pipeline::ingest::{Ingest, IngestRules};
 use blotter::pipeline::redact::Redactor;
 use blotter::pipeline::redact::sentinel::Sampling;
@@ -52,7 +51,7 @@ pub(crate) fn scrub(slot: &SlotConfig, measures: Option<i32>) -> Box<dyn Simulat
     let keyring = KeyringId::from_bytes([7; 8]);
     let (policy, told) = reloading::first();
     let config = ScrubConfig {
-        names: Arc::new(names()),
+        names: Arc::default(),
         record_bytes_max: RECORD_BYTES_MAX,
         sentinel: Sampling::new(1_000),
         canaries: Canaries::default(),
@@ -101,17 +100,4 @@ pub(crate) fn watch() -> Box<dyn Simulated> {
         ..WatchConfig::default()
     };
     Box::new(Watch::new(config))
-}
-
-fn names() -> TopicNames {
-    let template = |text| TopicTemplate::parse(text).expect("a good template");
-    let topic = |text| topic_name(text).expect("a good name");
-    TopicNames {
-        redacted: template("{topic}.redacted"),
-        audit: template("{topic}.audit"),
-        measures: topic(MEASURES),
-        dead_letters: topic(DEAD_LETTERS),
-        alerts: topic(ALERTS),
-        watch_state: topic(WATCH_STATE),
-    }
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::pipeline::audit::{Certificate, CommitmentKey, DeploymentKey};
-use crate::pipeline::emit::{SOURCE_HEADER, TopicTemplate, topic_name};
+use crate::pipeline::emit::SOURCE_HEADER;
 use crate::pipeline::ingest::IngestRules;
 use crate::pipeline::record::{Header, SourceRecord};
 use crate::pipeline::redact::keyring::{KeyEncryptionKey, Keyring, KeyringFile};
@@ -102,17 +102,8 @@ fn scrub(policy: Arc<Policy>) -> Scrub {
         deployment_key.certify(deployment.as_str(), InstanceKey::public_of_seed(&[2; 32]));
     let instance_key = Arc::new(InstanceKey::from_seed(&[2; 32], certificate).unwrap());
     let keyring_id = KeyringId::from_bytes([7; 8]);
-    let template = |text| TopicTemplate::parse(text).unwrap();
-    let topic = |text| topic_name(text).unwrap();
     let config = ScrubConfig {
-        names: Arc::new(TopicNames {
-            redacted: template("{topic}.redacted"),
-            audit: template("{topic}.audit"),
-            measures: topic("blotter.measures"),
-            dead_letters: topic("blotter.dead-letters"),
-            alerts: topic("blotter.alerts"),
-            watch_state: topic("blotter.watch-state"),
-        }),
+        names: Arc::default(),
         record_bytes_max: 1 << 20,
         sentinel: Sampling::new(1_000),
         canaries: Canaries::default(),

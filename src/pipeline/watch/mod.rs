@@ -19,6 +19,7 @@ pub use restore::{Reset, ResetPlan};
 use restore::{Restore, RestoreProgress};
 
 use super::alert::{Emission, Rules};
+use super::emit::TopicNames;
 use super::limits::{TICK_AFTER_SILENCE_MS, TICK_INTERVAL_MS};
 use super::measure::{MeasureRecord, Retention, Signal};
 use super::metric::{MetricSeries, MetricUpdate};
@@ -47,10 +48,11 @@ pub struct WatchConfig {
 
 impl Default for WatchConfig {
     fn default() -> Self {
+        let names = TopicNames::default();
         Self {
-            measures_topic: Arc::from("blotter.measures"),
-            state_topic: Arc::from("blotter.watch-state"),
-            alerts_topic: Some(Arc::from("blotter.alerts")),
+            measures_topic: names.measures,
+            state_topic: names.watch_state,
+            alerts_topic: Some(names.alerts),
             rules: Rules::default(),
             error_window_ms: 5 * 60_000,
             handover_window_ms: 30 * 60_000,
