@@ -8,7 +8,7 @@ use blotter::pipeline::record::{Header, SourceRecord, TenantId, Timestamp, Topic
 use blotter::pipeline::redact::keyring::{KeyEncryptionKey, Keyring, KeyringFile};
 use blotter::pipeline::redact::policy::Policy;
 use blotter::pipeline::redact::{
-    Disposition, RecordBuffer, RedactedRecord, Redactor, Scope, Surface,
+    Disposition, RecordBuffer, RedactedRecord, Redactor, Scope, StrictReason, Surface,
 };
 
 #[test]
@@ -141,7 +141,7 @@ fn a_thousand_sessions_keyed_by_number_stay_a_thousand() {
 }
 
 #[test]
-fn a_thousand_binary_keys_stay_a_thousand() {
+fn keys_that_are_no_text_stay_as_many_as_they_were() {
     let at = TopicPartition::new("t", 0);
     let acme = TenantId::new("acme").unwrap();
     let mut redactor = Redactor::new(policy("{}")).with_keyring(Arc::new(keyring(&acme)));
@@ -172,7 +172,16 @@ fn a_thousand_binary_keys_stay_a_thousand() {
         assert_eq!(redact(&key).0, key, "changes when redacted again");
         keys.insert(key);
     }
-    assert_eq!(keys.len(), 1_000);
+    // In another encoding, and with what stands for a bad byte.
+    for key in [b"salon caf\xE9 bookings".as_slice(), b"salon caf\xE8 bookings"] {
+        let (key, report) = redact(key);
+        assert_eq!(report.disposition, Disposition::StrictMasked(StrictReason::InvalidUtf8));
+        assert!(key.starts_with(b"[redacted:a:"), "{}", String::from_utf8_lossy(&key));
+        assert_eq!(redact(&key).0, key, "changes when redacted again");
+        keys.insert(key);
+    }
+    keys.insert(redact("salon caf\u{fffd} bookings".as_bytes()).0);
+    assert_eq!(keys.len(), 1_003);
 }
 
 /// What a record known by a number looks like, once with a member, once with a pair of logfmt.

@@ -278,6 +278,10 @@ impl Work {
         reason: StrictReason,
         out: &mut Vec<u8>,
     ) -> Result<Report, Failure> {
+        if scope.surface == Surface::Key && matches!(reason, StrictReason::InvalidUtf8) {
+            // Keys that differ in what is replaced here would become one.
+            return Err(reason.into());
+        }
         self.findings.clear();
         let mut lossy = std::mem::take(&mut self.lossy);
         lossy.clear();
