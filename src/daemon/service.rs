@@ -32,6 +32,9 @@ use crate::pipeline::scrub::{
 use crate::pipeline::watch::{Watch, WatchConfig};
 use crate::settings::{Measure, Settings, StartPosition};
 
+/// A member that may join does within this: a rebalance waits for members that poll all the time.
+const REJOIN_MAX: Duration = Duration::from_secs(60);
+
 /// Kafka's coordinators end what is open for longer than `transaction_timeout`, looking every 10 s;
 /// what is open for so much longer has been forgotten.
 const HANGING_SLACK: Duration = Duration::from_secs(12);
@@ -156,6 +159,7 @@ impl Service {
         config.commit_bytes_max = run.commit_bytes;
         config.transaction_step_timeout = run.transaction_timeout.mul_f64(0.3);
         config.close_timeout = run.shutdown_timeout.mul_f64(0.5);
+        config.outside_timeout = self.settings.group.session_timeout + REJOIN_MAX;
         config.restore.hanging_after = run.transaction_timeout + HANGING_SLACK;
         ShardPlan { slot, config, health: HealthCell::default() }
     }

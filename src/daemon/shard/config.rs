@@ -39,6 +39,8 @@ pub struct ShardConfig {
     pub check_timeout: Duration,
     /// A partition with lag that gives nothing for this long has the shard built anew.
     pub stall_timeout: Duration,
+    /// A member without a place in its group for this long has the shard built anew.
+    pub outside_timeout: Duration,
     /// How long a stopped or paused partition waits before it is tried again; doubles.
     pub hold_retry: Duration,
     /// Longest such wait: a partition that was repaired goes on by itself.
@@ -88,6 +90,7 @@ impl ShardConfig {
             reset_attempts_max: 6,
             check_timeout: Duration::from_secs(5),
             stall_timeout: Duration::from_secs(60),
+            outside_timeout: Duration::from_secs(120),
             hold_retry: Duration::from_secs(10),
             hold_retry_max: Duration::from_secs(300),
             close_timeout: Duration::from_secs(5),

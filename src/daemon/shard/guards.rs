@@ -15,8 +15,9 @@ use crate::pipeline::metric::Metric;
 use crate::pipeline::record::TopicPartition;
 use crate::pipeline::step::{Lookup, PartitionStop, Stage};
 
-/// What the watchdog's errors call themselves.
+/// What the watchdogs' errors call themselves.
 pub(in crate::daemon) const STALL_WATCHDOG: &str = "stall_watchdog";
+const MEMBERSHIP_WATCHDOG: &str = "membership_watchdog";
 
 /// The reason of a partition that stalled again. Its alarm stays on while it is tried, until it moves.
 pub(super) const STALLED: &str = "stalled";
@@ -170,6 +171,18 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         Ok(())
     }
 
+    /// A client that was thrown out of its group joins again by itself, but now and then never does.
+    pub(super) fn watch_membership(&self) -> Result<(), BrokerError> {
+        let monotonic = self.clock.monotonic();
+        match self.outside_since {
+            Some(since) if monotonic.saturating_sub(since) > self.config.outside_timeout => {
+                let detail = format!("no place in the group for {:?}", monotonic - since);
+                Err(BrokerError::new(BrokerErrorKind::Fatal, MEMBERSHIP_WATCHDOG, detail))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// A partition gave a record or was seen at its end.
     pub(super) fn moved(&mut self, topic_partition: &TopicPartition) {
         if self.stalled.remove(topic_partition) {
@@ -189,7 +202,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         let ready = self.partitions.values().filter(|p| p.is_running()).count();
         self.health.update(|health| {
             health.last_tick = monotonic;
-            health.joined = self.joined;
+            health.joined = self.outside_since.is_none();
             health.assigned = self.partitions.len();
             health.stopped.clear();
             health.stopped.extend(self.partitions.iter().filter_map(

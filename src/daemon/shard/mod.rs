@@ -135,7 +135,8 @@ pub struct Shard<B, S, C> {
     /// Partitions for which the shard was built anew, until they move.
     stalled: BTreeSet<TopicPartition>,
     refusal: Option<ShardError>,
-    joined: bool,
+    /// Since when the group has had no place for this member; none while it has.
+    outside_since: Option<Duration>,
     gauges_at: Duration,
     remind_at: Duration,
 }
@@ -144,6 +145,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
     /// A shard whose broker has just been connected.
     #[must_use]
     pub fn new(parts: ShardParts<B, S, C>) -> Self {
+        let outside_since = Some(parts.clock.monotonic());
         Self {
             broker: parts.broker,
             stage: parts.stage,
@@ -167,7 +169,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
             failures: 0,
             last_failure: None,
             refusal: None,
-            joined: false,
+            outside_since,
             gauges_at: Duration::ZERO,
             remind_at: Duration::ZERO,
         }
@@ -232,6 +234,7 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         self.apply_pauses()?;
         self.remind();
         self.report();
+        self.watch_membership()?;
         self.watch_stalls()
     }
 

@@ -12,7 +12,7 @@ use crate::pipeline::step::Stage;
 impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
     /// Takes partitions over; each begins with its restore.
     pub(super) fn assigned(&mut self, partitions: &[TopicPartition]) -> Result<(), BrokerError> {
-        self.joined = true;
+        self.outside_since = None;
         self.publish(Metric::Rebalances, &[self.config.stage, "assigned"], 1.0);
         self.broker.accept(partitions)?;
         for topic_partition in partitions {
@@ -33,6 +33,9 @@ impl<B: Broker, S: Stage, C: Clock> Shard<B, S, C> {
         stop: &Stop,
     ) -> Result<(), BrokerError> {
         let event = if lost { "lost" } else { "revoked" };
+        if lost {
+            self.outside_since = Some(self.clock.monotonic());
+        }
         self.publish(Metric::Rebalances, &[self.config.stage, event], 1.0);
         if !partitions.is_empty() && matches!(self.mode, Mode::Running) {
             let result = if lost {

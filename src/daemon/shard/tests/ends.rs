@@ -42,3 +42,15 @@ fn the_second_signal_ends_at_once() {
         assert!(!log[told + 1..].iter().any(|call| further.contains(&&**call)), "{log:?}");
     }
 }
+
+#[test]
+fn a_member_that_never_comes_back_is_built_anew() {
+    let mut bench = Bench::new(1, 10);
+    bench.turns(20).unwrap();
+    assert!(bench.health.read().joined);
+    bench.world().events.push_back(Event::Revoked { partitions: vec![source(0)], lost: true });
+    bench.turns(20).unwrap();
+    assert!(!bench.health.read().joined, "it serves nothing");
+    let error = bench.turns(2_000).unwrap_err();
+    assert_eq!(error.operation, "membership_watchdog");
+}
