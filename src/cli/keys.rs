@@ -180,9 +180,10 @@ impl From<KeysError> for Failure {
         let exit = match error {
             KeysError::Io { .. } => Exit::Io,
             KeysError::Exposed(_) => Exit::Permission,
-            KeysError::Invalid { .. } | KeysError::Missing(_) | KeysError::Uncertified { .. } => {
-                Exit::Config
-            }
+            KeysError::Invalid { .. }
+            | KeysError::WrongKey { .. }
+            | KeysError::Missing(_)
+            | KeysError::Uncertified { .. } => Exit::Config,
         };
         Self::new(exit, error.to_string())
     }

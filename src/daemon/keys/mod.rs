@@ -14,11 +14,14 @@ use crate::pipeline::audit::{
     Certificate, CommitmentKey, CommitmentKeys, Deployment, DeploymentKey, InstanceKey, KeyringId,
     PublicKey,
 };
-use crate::pipeline::redact::keyring::{KeyEncryptionKey, KeyKind, Keyring, KeyringFile};
+use crate::pipeline::redact::keyring::{
+    KeyEncryptionKey, KeyKind, Keyring, KeyringError, KeyringFile,
+};
 
 /// Held while keys are made or changed: of two who change them none undoes what the other did.
 const LOCK_FILE: &str = ".lock";
 const ENCRYPTION_KEY_FILE: &str = "encryption.key";
+const ENCRYPTION_KEY_SETTING: &str = "keys.encryption_key";
 const KEYRING_FILE: &str = "keyring.jsonl";
 const INSTANCE_KEY_FILE: &str = "instance.key";
 const CERTIFICATE_FILE: &str = "instance.cert";
@@ -72,6 +75,17 @@ pub enum KeysError {
         /// What was expected.
         reason: String,
     },
+    /// The keyring is wrapped with another key-encryption key.
+    #[error(
+        "{keyring}: is not wrapped with the key of {key}: the two belong together, take both from \
+         the same copy"
+    )]
+    WrongKey {
+        /// The keyring.
+        keyring: PathBuf,
+        /// The file or setting that gave the key.
+        key: PathBuf,
+    },
     /// The folder has been in use, and a file that can't be made again is gone from it.
     #[error(
         "{0}: is missing beside keys that are in use; another one would not fit what was written \
@@ -102,12 +116,11 @@ pub fn open_or_create(
     deployment: &Deployment,
 ) -> Result<KeyMaterial, KeysError> {
     let mut files = Files::lock(folder)?;
-    files.refuse_loss(encryption_key.is_some())?;
     let kek = files.encryption_key(encryption_key)?;
     // Before the keyring: a keyring without it counts as a loss.
     let deployment_key = files.deployment_public()?;
-    let (keyring, keyring_path) = files.keyring(&kek)?;
-    let invalid = |reason: String| KeysError::Invalid { path: keyring_path.clone(), reason };
+    let (_, keyring) = files.keyring(&kek)?;
+    let invalid = |reason: String| KeysError::Invalid { path: files.path(KEYRING_FILE), reason };
     let keyring_id = KeyringId::parse(keyring.id())
         .ok_or_else(|| invalid("the keyring's id is not 16 hex digits".to_owned()))?;
     let epochs = keyring
@@ -137,15 +150,12 @@ pub fn change_keyring<T>(
     change: impl FnOnce(&mut KeyringFile, &KeyEncryptionKey) -> Result<T, String>,
 ) -> Result<T, KeysError> {
     let mut files = Files::lock(folder)?;
-    files.refuse_loss(encryption_key.is_some())?;
     let kek = files.encryption_key(encryption_key)?;
     files.deployment_public()?;
-    files.keyring(&kek)?;
-    let path = folder.join(KEYRING_FILE);
-    let text = read_private(&path)?;
-    let invalid = |reason: String| KeysError::Invalid { path: path.clone(), reason };
-    let mut file = KeyringFile::parse(&text).map_err(|error| invalid(error.to_string()))?;
-    let outcome = change(&mut file, &kek).map_err(invalid)?;
+    let (mut file, _) = files.keyring(&kek)?;
+    let path = files.path(KEYRING_FILE);
+    let outcome = change(&mut file, &kek.key)
+        .map_err(|reason| KeysError::Invalid { path: path.clone(), reason })?;
     replace_private(&path, &file.to_text())?;
     Ok(outcome)
 }
@@ -222,10 +232,14 @@ impl Files {
         Ok(Self { folder: folder.to_owned(), created: Vec::new(), _lock: lock })
     }
 
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
     /// Keys are made for a folder that was never used; what is lost is not replaced in silence. (A
     /// lost instance key is: a new one enters every chain by its certificate.)
     fn refuse_loss(&self, has_encryption_key: bool) -> Result<(), KeysError> {
-        let has = |name: &str| self.folder.join(name).exists();
+        let has = |name: &str| self.path(name).exists();
         let has_deployment = has(DEPLOYMENT_PUBLIC_FILE) || has(DEPLOYMENT_KEY_FILE);
         let lost = [
             (has(KEYRING_FILE) && !has_encryption_key, ENCRYPTION_KEY_FILE),
@@ -233,48 +247,48 @@ impl Files {
             (has(KEYRING_FILE) && !has_deployment, DEPLOYMENT_PUBLIC_FILE),
         ];
         let lost = lost.into_iter().find(|(is_needed, name)| *is_needed && !has(name));
-        lost.map_or(Ok(()), |(_, name)| Err(KeysError::Missing(self.folder.join(name))))
+        lost.map_or(Ok(()), |(_, name)| Err(KeysError::Missing(self.path(name))))
     }
 
-    fn encryption_key(&mut self, given: Option<&str>) -> Result<KeyEncryptionKey, KeysError> {
-        let path = self.folder.join(ENCRYPTION_KEY_FILE);
-        let text = match given {
-            Some(text) => Zeroizing::new(text.to_owned()),
-            None => self.read_or_make(ENCRYPTION_KEY_FILE, || Ok(seed_text()))?,
-        };
-        KeyEncryptionKey::parse(text.trim()).ok_or_else(|| KeysError::Invalid {
-            path,
-            reason: "the key-encryption key must be 64 hex digits".to_owned(),
-        })
+    /// The key that `given`, the setting, or the folder holds.
+    fn encryption_key(&mut self, given: Option<&str>) -> Result<PlacedKey, KeysError> {
+        self.refuse_loss(given.is_some())?;
+        match given {
+            Some(text) => PlacedKey::parse(PathBuf::from(ENCRYPTION_KEY_SETTING), text),
+            None => {
+                let text = self.read_or_make(ENCRYPTION_KEY_FILE, || Ok(seed_text()))?;
+                PlacedKey::parse(self.path(ENCRYPTION_KEY_FILE), &text)
+            }
+        }
     }
 
-    fn keyring(&mut self, kek: &KeyEncryptionKey) -> Result<(Keyring, PathBuf), KeysError> {
-        let path = self.folder.join(KEYRING_FILE);
+    fn keyring(&mut self, kek: &PlacedKey) -> Result<(KeyringFile, Keyring), KeysError> {
+        let path = self.path(KEYRING_FILE);
         let text = self.read_or_make(KEYRING_FILE, || {
-            Ok(Zeroizing::new(KeyringFile::create(kek, &mut random).to_text()))
+            Ok(Zeroizing::new(KeyringFile::create(&kek.key, &mut random).to_text()))
         })?;
-        let keyring = KeyringFile::parse(&text).and_then(|file| file.open(kek));
-        let keyring = keyring.map_err(|error| KeysError::Invalid {
-            path: path.clone(),
-            reason: error.to_string(),
-        })?;
-        Ok((keyring, path))
+        let opened = KeyringFile::parse(&text)
+            .and_then(|file| file.open(&kek.key).map(|keyring| (file, keyring)));
+        opened.map_err(|error| match error {
+            KeyringError::WrongKey => KeysError::WrongKey { keyring: path, key: kek.place.clone() },
+            other => KeysError::Invalid { path, reason: other.to_string() },
+        })
     }
 
     /// The public key alone where the deployment key is kept elsewhere; else of the one here.
     fn deployment_public(&mut self) -> Result<PublicKey, KeysError> {
-        if self.folder.join(DEPLOYMENT_PUBLIC_FILE).exists() {
+        if self.path(DEPLOYMENT_PUBLIC_FILE).exists() {
             return deployment_public(&self.folder, None);
         }
         let key = self.deployment_key()?;
         let public = key.public();
-        make_once(&self.folder.join(DEPLOYMENT_PUBLIC_FILE), &format!("{public}\n"))?;
+        make_once(&self.path(DEPLOYMENT_PUBLIC_FILE), &format!("{public}\n"))?;
         Ok(public)
     }
 
     fn deployment_key(&mut self) -> Result<DeploymentKey, KeysError> {
         let text = self.read_or_make(DEPLOYMENT_KEY_FILE, || Ok(seed_text()))?;
-        let seed = parse_seed(&self.folder.join(DEPLOYMENT_KEY_FILE), &text)?;
+        let seed = parse_seed(&self.path(DEPLOYMENT_KEY_FILE), &text)?;
         Ok(DeploymentKey::from_seed(&seed))
     }
 
@@ -284,10 +298,10 @@ impl Files {
         deployment_key: &PublicKey,
     ) -> Result<InstanceKey, KeysError> {
         let text = self.read_or_make(INSTANCE_KEY_FILE, || Ok(seed_text()))?;
-        let seed = parse_seed(&self.folder.join(INSTANCE_KEY_FILE), &text)?;
+        let seed = parse_seed(&self.path(INSTANCE_KEY_FILE), &text)?;
         let certificate = self.certificate(&seed, deployment, deployment_key)?;
         InstanceKey::from_seed(&seed, certificate).ok_or_else(|| KeysError::Invalid {
-            path: self.folder.join(CERTIFICATE_FILE),
+            path: self.path(CERTIFICATE_FILE),
             reason: format!("the certificate is not for the key in {INSTANCE_KEY_FILE}"),
         })
     }
@@ -298,11 +312,11 @@ impl Files {
         deployment: &Deployment,
         deployment_key: &PublicKey,
     ) -> Result<Certificate, KeysError> {
-        let path = self.folder.join(CERTIFICATE_FILE);
+        let path = self.path(CERTIFICATE_FILE);
         let invalid =
             |reason: &str| KeysError::Invalid { path: path.clone(), reason: reason.to_owned() };
         let key = InstanceKey::public_of_seed(seed);
-        if self.folder.join(DEPLOYMENT_KEY_FILE).exists() {
+        if self.path(DEPLOYMENT_KEY_FILE).exists() {
             let certificate = self.deployment_key()?.certify(deployment.as_str(), key);
             keep_certificate(&path, &certificate)?;
             return Ok(certificate);
@@ -330,11 +344,29 @@ impl Files {
         name: &str,
         make: impl FnOnce() -> Result<Zeroizing<String>, KeysError>,
     ) -> Result<Zeroizing<String>, KeysError> {
-        let path = self.folder.join(name);
+        let path = self.path(name);
         if !path.exists() && make_once(&path, &make()?)? {
             self.created.push(path.clone());
         }
         read_private(&path)
+    }
+}
+
+/// A key-encryption key, and the file or setting that it is from.
+struct PlacedKey {
+    key: KeyEncryptionKey,
+    place: PathBuf,
+}
+
+impl PlacedKey {
+    fn parse(place: PathBuf, text: &str) -> Result<Self, KeysError> {
+        match KeyEncryptionKey::parse(text) {
+            Some(key) => Ok(Self { key, place }),
+            None => Err(KeysError::Invalid {
+                path: place,
+                reason: "the key-encryption key must be 64 hex digits".to_owned(),
+            }),
+        }
     }
 }
 
@@ -503,6 +535,21 @@ mod tests {
             };
             assert_eq!(missing.as_deref(), named.map(std::ffi::OsStr::new), "{lost:?}");
         }
+    }
+
+    #[test]
+    fn a_keyring_and_a_key_of_two_folders_are_both_named() {
+        let (folder, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        open_or_create(folder.path(), None, &deployment()).unwrap();
+        open_or_create(other.path(), None, &deployment()).unwrap();
+        let encryption_key = folder.path().join(ENCRYPTION_KEY_FILE);
+        fs::copy(other.path().join(ENCRYPTION_KEY_FILE), &encryption_key).unwrap();
+        let told = |given| open_or_create(folder.path(), given, &deployment()).err().unwrap();
+        let message = told(None).to_string();
+        assert!(message.contains("keyring.jsonl: ") && message.contains("encryption.key"));
+        let zeros = "0".repeat(64);
+        let message = told(Some(zeros.as_str())).to_string();
+        assert!(message.contains("the key of keys.encryption_key: "), "{message}");
     }
 
     #[test]
