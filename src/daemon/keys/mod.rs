@@ -420,7 +420,7 @@ fn make_once(path: &Path, text: &str) -> Result<bool, KeysError> {
     let linked = fs::hard_link(&draft, path);
     fs::remove_file(&draft).map_err(|error| io_error(&draft, error))?;
     match linked {
-        Ok(()) => Ok(true),
+        Ok(()) => sync_folder_of(path).map(|()| true),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(false),
         Err(error) => Err(io_error(path, error)),
     }
@@ -429,8 +429,13 @@ fn make_once(path: &Path, text: &str) -> Result<bool, KeysError> {
 fn replace_private(path: &Path, text: &str) -> Result<(), KeysError> {
     let draft = write_draft(path, text)?;
     fs::rename(&draft, path).map_err(|error| io_error(path, error))?;
-    // A key that was destroyed must not come back with a power cut.
-    let folder = path.parent().and_then(|folder| File::open(folder).ok());
+    sync_folder_of(path)
+}
+
+/// With a power cut a key that was destroyed must not come back, nor one go that was used.
+fn sync_folder_of(path: &Path) -> Result<(), KeysError> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    let folder = File::open(folder.unwrap_or_else(|| Path::new("."))).ok();
     folder.map_or(Ok(()), |folder| folder.sync_all()).map_err(|error| io_error(path, error))
 }
 
