@@ -1,7 +1,7 @@
 //! `blotter keys`: the folder of keys. Rotation starts a new epoch at a time; shredding makes what
-//! was tokenised with an epoch unlinkable for good.
+//! was tokenised with an epoch unlinkable for good, and wrapping anew makes that so in copies too.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
@@ -9,7 +9,7 @@ use super::exit::{Exit, Failure};
 use super::{Common, print};
 use crate::daemon::clock::{Clock, SystemClock};
 use crate::daemon::keys::{
-    self, KeysError, certificate_text, change_keyring, open_or_create, random,
+    self, KeysError, certificate_text, change_keyring, open_or_create, random, rewrap_to,
 };
 use crate::pipeline::record::{TenantId, Timestamp};
 use crate::pipeline::redact::sentinel::Canary;
@@ -30,6 +30,8 @@ enum KeysCommand {
     Rotate(TenantArguments),
     /// Destroy keys: their tokens can never be linked again
     Shred(ShredArguments),
+    /// Wrap the keyring with a new key: shredding becomes final in copies of it
+    Rewrap(RewrapArguments),
     /// Print the log lines to plant for the tenants of sentinel.canaries
     Canaries,
     /// Certify an instance's public key with the deployment key of the folder
@@ -57,6 +59,13 @@ struct ShredArguments {
     /// Says that this cannot be undone
     #[arg(long)]
     yes: bool,
+}
+
+#[derive(Debug, Args)]
+struct RewrapArguments {
+    /// File of the new key, made when missing: where keys.encryption_key is set
+    #[arg(long, value_name = "FILE")]
+    to: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -112,11 +121,52 @@ pub(super) fn run(common: &Common, arguments: &KeysArguments) -> Result<Exit, Fa
             let count = change_keyring(&folder, kek, |file, _| {
                 file.shred(tenant.as_ref(), epoch, now).map_err(|error| error.to_string())
             })?;
-            print(&format!("{count} keys destroyed\n"))?;
+            print(&format!(
+                "{count} keys destroyed; daemons hold them until they are restarted, copies of the \
+                 folder until `blotter keys rewrap`\n"
+            ))?;
             Ok(Exit::Success)
         }
+        KeysCommand::Rewrap(rewrap) => rewrap_keyring(&settings, kek, rewrap.to.as_deref()),
         KeysCommand::Certify(certify) => certify_instance(&settings, certify),
     }
+}
+
+fn rewrap_keyring(
+    settings: &Settings,
+    kek: Option<&str>,
+    to: Option<&Path>,
+) -> Result<Exit, Failure> {
+    let folder = &settings.keys.folder;
+    let next = match (kek, to) {
+        (None, None) => {
+            keys::rewrap(folder)?;
+            "copy keyring.jsonl and encryption.key to every other instance".to_owned()
+        }
+        (Some(old), Some(to)) => {
+            rewrap_to(folder, old, to)?;
+            format!(
+                "set keys.encryption_key to the key in {} before the next start, and copy \
+                 keyring.jsonl to every other instance",
+                to.display()
+            )
+        }
+        (Some(_), None) => {
+            let message = "keys.encryption_key is set: name a file for the new key, --to FILE";
+            return Err(Failure::new(Exit::Usage, message));
+        }
+        (None, Some(_)) => {
+            let message = "--to is for a key that keys.encryption_key gives; the one in the folder \
+                           is replaced there";
+            return Err(Failure::new(Exit::Usage, message));
+        }
+    };
+    print(&format!(
+        "the keyring in {} is wrapped with a new key\nnext: {next}; restart the daemons; destroy \
+         the old key in every copy\n",
+        folder.display()
+    ))?;
+    Ok(Exit::Success)
 }
 
 fn canaries(settings: &Settings, kek: Option<&str>) -> Result<Exit, Failure> {

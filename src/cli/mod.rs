@@ -113,7 +113,7 @@ enum Command {
     Topics(topics::TopicsArguments),
     /// Verify the audit trail
     Audit(audit::AuditArguments),
-    /// Create, rotate or shred keys
+    /// Create, rotate, shred or rewrap keys
     Keys(keys::KeysArguments),
     /// Reset what a stopped partition of the alerts remembers
     Alerts(alerts::AlertsArguments),

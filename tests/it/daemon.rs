@@ -1,6 +1,7 @@
 //! A whole daemon on the embedded broker, in the test's process: what a pipe can't show (null keys and
 //! values, headers, record timestamps, several partitions).
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -57,14 +58,18 @@ impl Site {
 
     /// Every key is gone; the next start makes others.
     pub(crate) fn lose_keys(&self) {
-        std::fs::remove_dir_all(self.folder.path().join("keys")).unwrap();
+        std::fs::remove_dir_all(self.keys_folder()).unwrap();
+    }
+
+    pub(crate) fn keys_folder(&self) -> PathBuf {
+        self.folder.path().join("keys")
     }
 
     fn settings(&self, changes: &[&str]) -> Settings {
         let mut overrides: Vec<String> = changes.iter().map(|&one| one.to_owned()).collect();
         overrides.extend([
             format!("input.topics={SOURCE}"),
-            format!("keys.folder={}", self.folder.path().join("keys").display()),
+            format!("keys.folder={}", self.keys_folder().display()),
             "topics.measures_partitions=2".to_owned(),
         ]);
         let loaded = load(&Sources { overrides, ..Sources::default() }).unwrap();

@@ -12,5 +12,6 @@ mod home;
 mod pipe;
 mod reload;
 mod repair;
+mod rewrap;
 mod tidy;
 mod verify;

@@ -1,6 +1,8 @@
 //! Keys on disk: one folder, files of mode 0600. What is missing is made, each file once, however
 //! many daemons start at the same time; a file that others can read is refused.
 
+mod rewrap;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -17,6 +19,8 @@ use crate::pipeline::audit::{
 use crate::pipeline::redact::keyring::{
     KeyEncryptionKey, KeyKind, Keyring, KeyringError, KeyringFile,
 };
+
+pub use rewrap::{rewrap, rewrap_to};
 
 /// Held while keys are made or changed: of two who change them none undoes what the other did.
 const LOCK_FILE: &str = ".lock";
@@ -77,8 +81,8 @@ pub enum KeysError {
     },
     /// The keyring is wrapped with another key-encryption key.
     #[error(
-        "{keyring}: is not wrapped with the key of {key}: the two belong together, take both from \
-         the same copy"
+        "{keyring}: is not wrapped with the key of {key}: the two belong together: take both from \
+         the same copy, or set the key that the last `blotter keys rewrap` took"
     )]
     WrongKey {
         /// The keyring.
@@ -252,9 +256,13 @@ impl Files {
 
     /// The key that `given`, the setting, or the folder holds.
     fn encryption_key(&mut self, given: Option<&str>) -> Result<PlacedKey, KeysError> {
-        self.refuse_loss(given.is_some())?;
-        match given {
-            Some(text) => PlacedKey::parse(PathBuf::from(ENCRYPTION_KEY_SETTING), text),
+        let held = match given {
+            Some(text) => Some(PlacedKey::parse(PathBuf::from(ENCRYPTION_KEY_SETTING), text)?),
+            None => self.interrupted_rewrap()?,
+        };
+        self.refuse_loss(held.is_some())?;
+        match held {
+            Some(key) => Ok(key),
             None => {
                 let text = self.read_or_make(ENCRYPTION_KEY_FILE, || Ok(seed_text()))?;
                 PlacedKey::parse(self.path(ENCRYPTION_KEY_FILE), &text)

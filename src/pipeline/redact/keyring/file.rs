@@ -296,7 +296,11 @@ impl KeyringFile {
         &self.header.id
     }
 
-    fn check_key(&self, kek: &KeyEncryptionKey) -> Result<(), KeyringError> {
+    /// Whether the keys are wrapped with `kek`.
+    ///
+    /// # Errors
+    /// They are wrapped with another one.
+    pub fn check_key(&self, kek: &KeyEncryptionKey) -> Result<(), KeyringError> {
         let opened = kek.unwrap(&self.header.check, &self.header.id);
         opened.map(|_| ()).ok_or(KeyringError::WrongKey)
     }
