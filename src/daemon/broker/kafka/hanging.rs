@@ -23,7 +23,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::super::{LookupFailure, TopicPartition};
 use super::context::DeliveryContext;
-use super::lookups::{Clients, failed, writer_header};
+use super::lookups::{Clients, committed, failed, writer_header};
 use crate::daemon::clock::{Clock, SystemClock};
 use crate::pipeline::step::WRITER_HEADER;
 
@@ -41,8 +41,7 @@ impl Clients {
         transactional_id: &str,
     ) -> Result<(), LookupFailure> {
         let metadata = self.committed.fetch_metadata(None, self.timeout).map_err(failed)?;
-        let is_pending = matches!(self.committed(source), Err(LookupFailure::TimedOut));
-        if metadata.brokers().len() != 1 || !is_pending {
+        if metadata.brokers().len() != 1 || !self.is_pending(source) {
             return Ok(());
         }
         let hanging = self.hanging(&metadata, transactional_id)?;
@@ -59,6 +58,13 @@ impl Clients {
             "the only broker had lost the end of a transaction; it is aborted and read again"
         );
         Ok(())
+    }
+
+    /// Whether an open transaction holds the committed offset of `source`: a stable one is waited for
+    /// in vain, while the coordinator tells what there was before at once.
+    fn is_pending(&self, source: &TopicPartition) -> bool {
+        committed(&self.uncommitted, source, self.timeout).is_ok()
+            && matches!(self.committed(source), Err(LookupFailure::TimedOut))
     }
 
     /// The partitions that `transactional_id` has a transaction open in.

@@ -185,18 +185,7 @@ impl Clients {
     }
 
     pub(super) fn committed(&self, of: &TopicPartition) -> Result<LookupAnswer, LookupFailure> {
-        let mut list = TopicPartitionList::with_capacity(1);
-        list.add_partition(&of.topic, of.partition);
-        let wait = self.timeout.min(PENDING_WAIT);
-        let list = self.committed.committed_offsets(list, wait).map_err(failed)?;
-        let elements = list.elements();
-        let element = elements.first().expect("one partition was asked for");
-        element.error().map_err(failed)?;
-        let offset = match element.offset() {
-            Offset::Offset(offset) => Some(offset),
-            _ => None,
-        };
-        Ok(LookupAnswer::Committed { offset, metadata: element.metadata().to_owned() })
+        committed(&self.committed, of, self.timeout.min(PENDING_WAIT))
     }
 
     pub(super) fn range(&self, of: &TopicPartition) -> Result<Range, LookupFailure> {
@@ -346,6 +335,25 @@ impl Clients {
         };
         positions.into_iter().filter(|(of, next)| is_damaged(of, *next)).map(|(of, _)| of).collect()
     }
+}
+
+/// The group's committed offset, a stable one when `reader` reads committed records only.
+pub(super) fn committed(
+    reader: &Reader,
+    of: &TopicPartition,
+    wait: Duration,
+) -> Result<LookupAnswer, LookupFailure> {
+    let mut list = TopicPartitionList::with_capacity(1);
+    list.add_partition(&of.topic, of.partition);
+    let list = reader.committed_offsets(list, wait).map_err(failed)?;
+    let elements = list.elements();
+    let element = elements.first().expect("one partition was asked for");
+    element.error().map_err(failed)?;
+    let offset = match element.offset() {
+        Offset::Offset(offset) => Some(offset),
+        _ => None,
+    };
+    Ok(LookupAnswer::Committed { offset, metadata: element.metadata().to_owned() })
 }
 
 pub(super) struct Range {
