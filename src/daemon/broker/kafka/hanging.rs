@@ -23,7 +23,7 @@ use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::super::{LookupFailure, TopicPartition};
 use super::context::DeliveryContext;
-use super::lookups::{Clients, committed, failed, writer_header};
+use super::lookups::{Clients, committed, failed};
 use crate::daemon::clock::{Clock, SystemClock};
 use crate::pipeline::step::WRITER_HEADER;
 
@@ -78,28 +78,12 @@ impl Clients {
         for topic in metadata.topics().iter().filter(|topic| is_written(topic.name())) {
             for partition in topic.partitions() {
                 let of = TopicPartition::new(topic.name(), partition.id());
-                if self.is_open_for(&of, transactional_id)? {
+                if self.writer(&of, |writer| writer == transactional_id)?.is_some() {
                     hanging.push(of);
                 }
             }
         }
         Ok(hanging)
-    }
-
-    fn is_open_for(
-        &self,
-        of: &TopicPartition,
-        transactional_id: &str,
-    ) -> Result<bool, LookupFailure> {
-        let range = self.range(of)?;
-        let mut found = false;
-        if range.lso < range.high {
-            self.scan(&self.uncommitted, of, range.lso, range.high, |_, message| {
-                found = writer_header(message).as_deref() == Some(transactional_id);
-                !found
-            })?;
-        }
-        Ok(found)
     }
 
     fn drain(&self, producer: &BaseProducer<DeliveryContext>) -> Result<(), LookupFailure> {

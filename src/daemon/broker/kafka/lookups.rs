@@ -152,7 +152,7 @@ impl Clients {
                 Answer::Event(Event::Lookup { ticket, topic_partition, result })
             }
             Task::Writer { ticket, topic_partition } => {
-                let result = unwinding(|| self.writer(&topic_partition));
+                let result = unwinding(|| self.writer(&topic_partition, |_| true));
                 Answer::Event(Event::Writer { ticket, topic_partition, result })
             }
             Task::Fence { ticket, topic_partition, transactional_id } => {
@@ -188,7 +188,7 @@ impl Clients {
         committed(&self.committed, of, self.timeout.min(PENDING_WAIT))
     }
 
-    pub(super) fn range(&self, of: &TopicPartition) -> Result<Range, LookupFailure> {
+    fn range(&self, of: &TopicPartition) -> Result<Range, LookupFailure> {
         let ask = |reader: &Reader| {
             let ask = || reader.fetch_watermarks(&of.topic, of.partition, self.timeout);
             match ask().map_err(failed) {
@@ -242,21 +242,26 @@ impl Clients {
         Ok(LookupAnswer::Records { batch, next })
     }
 
-    fn writer(&self, of: &TopicPartition) -> Result<Option<String>, LookupFailure> {
+    /// The first writer named above the last stable offset that `is_wanted`.
+    pub(super) fn writer(
+        &self,
+        of: &TopicPartition,
+        is_wanted: impl Fn(&str) -> bool,
+    ) -> Result<Option<String>, LookupFailure> {
         let range = self.range(of)?;
-        let mut oldest = None;
+        let mut found = None;
         if range.lso < range.high {
             self.scan(&self.uncommitted, of, range.lso, range.high, |_, message| {
-                oldest = writer_header(message);
-                oldest.is_none()
+                found = writer_header(message).filter(|writer| is_wanted(writer));
+                found.is_none()
             })?;
         }
-        Ok(oldest)
+        Ok(found)
     }
 
     /// Reads `of` from `from` to `end` (exclusive) until `visit` has enough; returns where to go
     /// on. One partition is assigned at a time, since end-of-partition errors name no topic.
-    pub(super) fn scan(
+    fn scan(
         &self,
         reader: &Reader,
         of: &TopicPartition,
@@ -356,9 +361,9 @@ pub(super) fn committed(
     Ok(LookupAnswer::Committed { offset, metadata: element.metadata().to_owned() })
 }
 
-pub(super) struct Range {
+struct Range {
     low: i64,
-    pub(super) lso: i64,
+    lso: i64,
     pub(super) high: i64,
 }
 
@@ -370,7 +375,7 @@ fn push(batch: &mut RecordBatch, offset: i64, message: &rdkafka::message::Borrow
     batch.push(offset, timestamp, message.key(), message.payload(), headers);
 }
 
-pub(super) fn writer_header(message: &rdkafka::message::BorrowedMessage<'_>) -> Option<String> {
+fn writer_header(message: &rdkafka::message::BorrowedMessage<'_>) -> Option<String> {
     let headers = message.headers()?;
     let value = headers.iter().filter(|header| header.key == WRITER_HEADER).last()?.value?;
     String::from_utf8(value.to_vec()).ok()
