@@ -27,6 +27,8 @@ const LOCK_FILE: &str = ".lock";
 const ENCRYPTION_KEY_FILE: &str = "encryption.key";
 const ENCRYPTION_KEY_SETTING: &str = "keys.encryption_key";
 const KEYRING_FILE: &str = "keyring.jsonl";
+/// Of a file while it is being written; random digits follow.
+const DRAFT_EXTENSION: &str = "draft-";
 const INSTANCE_KEY_FILE: &str = "instance.key";
 const CERTIFICATE_FILE: &str = "instance.cert";
 const DEPLOYMENT_KEY_FILE: &str = "deployment.key";
@@ -450,7 +452,7 @@ fn sync_folder_of(path: &Path) -> Result<(), KeysError> {
 fn write_draft(path: &Path, text: &str) -> Result<PathBuf, KeysError> {
     let mut suffix = [0; 8];
     random(&mut suffix);
-    let draft = path.with_extension(format!("draft-{}", HEXLOWER.encode(&suffix)));
+    let draft = path.with_extension(format!("{DRAFT_EXTENSION}{}", HEXLOWER.encode(&suffix)));
     let at = |error| io_error(&draft, error);
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(at)?;

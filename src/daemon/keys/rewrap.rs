@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
 use super::{
-    ENCRYPTION_KEY_FILE, ENCRYPTION_KEY_SETTING, Files, KEYRING_FILE, KeysError, PlacedKey,
-    io_error, is_read_only, make_once, random, read_private, replace_private, seed_text,
+    DRAFT_EXTENSION, ENCRYPTION_KEY_FILE, ENCRYPTION_KEY_SETTING, Files, KEYRING_FILE, KeysError,
+    PlacedKey, io_error, is_read_only, make_once, random, read_private, replace_private, seed_text,
     sync_folder_of,
 };
 use crate::pipeline::redact::keyring::KeyringFile;
@@ -123,11 +123,13 @@ impl Files {
 
     fn key_drafts(&self) -> Result<Vec<PathBuf>, KeysError> {
         let at = |error| io_error(&self.folder, error);
+        let draft = Path::new(ENCRYPTION_KEY_FILE).with_extension(DRAFT_EXTENSION);
+        let draft = draft.to_string_lossy();
         let mut drafts = Vec::new();
         for entry in fs::read_dir(&self.folder).map_err(at)? {
             let path = entry.map_err(at)?.path();
             let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
-            if name.is_some_and(|name| name.starts_with("encryption.draft-")) {
+            if name.is_some_and(|name| name.starts_with(&*draft)) {
                 drafts.push(path);
             }
         }
