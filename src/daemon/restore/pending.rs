@@ -119,7 +119,7 @@ impl Restore {
     /// What an operator can do about a restore that did not end.
     pub(super) fn way_on(&self) -> &'static str {
         if self.pending_since.is_some() {
-            // A coordinator that lost its state leaves a transaction open that no writer can end.
+            // One that hangs, and of which it is not known that nothing was seen.
             "kafka-transactions.sh find-hanging and abort, for a transaction that stays open"
         } else {
             "blotter topics check"
