@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Context, Progress, Question, Restore, State};
 use crate::daemon::broker::{Broker, LookupFailure};
+use crate::pipeline::record::TopicPartition;
 use crate::pipeline::step::{Lookup, Stage};
 
 impl Restore {
@@ -90,22 +91,20 @@ impl Restore {
 
     fn waits_for(&self) -> String {
         let is_pending = self.pending_since.is_some();
+        let range_of = |of: &TopicPartition| match is_pending {
+            true => format!("the open transaction in {of}"),
+            false => format!("the offsets of {of}"),
+        };
         match &self.state {
             State::Queued => "its next attempt".to_owned(),
-            State::Output(index) if is_pending => {
-                format!("the open transaction in {}", self.output(*index))
-            }
-            State::Output(index) => format!("the offsets of {}", self.output(*index)),
-            State::Stage(Lookup::Range(of)) if is_pending => {
-                format!("the open transaction in {of}")
-            }
+            State::Output(index) => range_of(self.output(*index)),
+            State::Stage(Lookup::Range(of)) => range_of(of),
             State::Stage(Lookup::Committed) | State::Confirm(_) if is_pending => {
                 "the committed offset, which an open transaction holds".to_owned()
             }
             State::Stage(Lookup::Committed) | State::Confirm(_) => {
                 "the committed offset".to_owned()
             }
-            State::Stage(Lookup::Range(of)) => format!("the offsets of {of}"),
             State::Stage(
                 Lookup::Read { topic_partition, .. } | Lookup::OffsetAt { topic_partition, .. },
             ) => format!("records of {topic_partition}"),
