@@ -112,6 +112,16 @@ impl Loaded {
         SettingsError { place: self.place(key), message: message.into() }
     }
 
+    /// A key of `section` that somebody has given a value.
+    #[must_use]
+    pub fn written(&self, section: &str) -> Option<String> {
+        let is_written = |(key, value): &(String, Value)| {
+            let is_inside = key.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
+            is_inside && self.origins.contains_key(key) && value.as_str() != Some("")
+        };
+        leaves(&self.merged).into_iter().find(is_written).map(|(key, _)| key)
+    }
+
     /// The keys whose values are not those of `other`.
     #[must_use]
     pub fn differences(&self, other: &Self) -> Vec<String> {

@@ -85,6 +85,8 @@ fn wrong_values_name_their_place() {
         ("audit.restart=logs/0", "TOPIC/PARTITION@OFFSET"),
         ("audit.adopt=logs", "TOPIC/PARTITION"),
         ("kafka.security=sasl_plaintext", "unencrypted"),
+        ("kafka.sasl.username=blotter", "not used with kafka.security"),
+        ("kafka.tls.ca_file=ca.pem", "not used with kafka.security"),
         ("redact.strictness=lax", "lax"),
         ("audit.heartbeat_ms=30001", "30000"),
         ("log.filter=blotter=loud", "filter"),
@@ -146,7 +148,8 @@ fn secrets_are_refused_in_set_and_masked_when_shown() {
     assert_eq!(ran.exit, 78);
     assert!(ran.stderr.contains("refused") && !ran.stderr.contains("hunter2"), "{}", ran.stderr);
     let output = home
-        .command(["check", "--show"])
+        .command(["check", "--show", "--set", "kafka.security=sasl_tls"])
+        .env("BLOTTER__KAFKA__SASL__USERNAME", "blotter")
         .env("BLOTTER__KAFKA__SASL__PASSWORD", "hunter2")
         .env("BLOTTER__KAFKA__PROPERTIES__SSL_KEYSTORE_PASSWORD", "hunter3")
         .output()
