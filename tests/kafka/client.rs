@@ -63,7 +63,7 @@ fn a_reset_with_a_full_queue_leaves_nothing_behind() {
     let connector = connector(shared_brokers(), &[]);
     let mut member = Slot::connect(&connector, &slot(&source, "a", &source)).owning(1);
     let (source, output) = (TopicPartition::new(source, 0), TopicPartition::new(output, 0));
-    let mut fastest = Duration::MAX;
+    let mut slowest = Duration::ZERO;
     for _ in 0..3 {
         member.broker.begin().expect("none is open");
         for _ in 0..20_000 {
@@ -71,10 +71,10 @@ fn a_reset_with_a_full_queue_leaves_nothing_behind() {
         }
         let before = now();
         member.broker.reset_producer(CALL).expect("a reset leads on");
-        fastest = fastest.min(before.elapsed());
+        slowest = slowest.max(before.elapsed());
     }
-    println!("reset with up to 20,000 queued records: from {fastest:?} on");
-    assert!(fastest < Duration::from_secs(3), "{fastest:?}");
+    println!("reset with up to 20,000 queued records: {slowest:?} at most");
+    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
     member.transact(&output, "kept", &source, 1).expect("the next one stands");
     let admin = Admin { brokers: shared_brokers().to_owned() };
     let seen = admin.read(&output.topic, 0);
